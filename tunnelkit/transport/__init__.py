@@ -1,0 +1,1 @@
+"""How agent and relay reach each other."""

@@ -1,0 +1,327 @@
+"""Data channels: one connection that carries one stream at a time, and is used again.
+
+The relay's and the agent's side of the state machine in :mod:`tunnelkit.wire.channel`. Whoever uses
+a stream sees a channel as a :class:`~tunnelkit.net.stream.Stream`; the session that owns the channel
+implements :class:`RelayOwner` or :class:`AgentOwner`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from tunnelkit.errors import ProtocolError
+from tunnelkit.net.framed import Framed
+from tunnelkit.net.pump import Join, Pump
+from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.stream import StreamUser
+from tunnelkit.transport.websocket import apply_mask
+from tunnelkit.wire import messages
+from tunnelkit.wire.channel import AGENT_MAY_SEND, RELAY_MAY_SEND, Event, State, advance
+from tunnelkit.wire.frames import Opcode, frame
+
+__all__ = ["AgentChannel", "AgentOwner", "Channel", "RelayChannel", "RelayOwner"]
+
+log = logging.getLogger("tunnelkit")
+
+CANCEL_PATIENCE = 5.0
+"""Seconds without progress after which the bytes that precede an abort are waited for no longer."""
+
+CANCEL_INTERVAL = 0.05
+"""Seconds between looks at whether they have come."""
+
+_encode = messages.encode
+
+
+class _Nobody:
+    """The user of a channel that carries no stream: payload is out of order."""
+
+    def payload(self, data: memoryview | bytes) -> None:
+        raise ProtocolError("Payload on a data channel that carries no stream")
+
+    def ended(self) -> None: ...
+    def refused(self, code: str, what: str) -> None: ...
+    def aborted(self, code: str) -> None: ...
+    def drained(self) -> None: ...
+
+
+class _Discard(_Nobody):
+    """The user of a stream that nobody wants any more."""
+
+    def payload(self, data: memoryview | bytes) -> None: ...
+
+
+NOBODY = _Nobody()
+DISCARD = _Discard()
+
+
+class Channel(Framed):
+    """What both sides have in common."""
+
+    __slots__ = ("_cancelled", "number", "silent", "state", "stream")
+
+    user: StreamUser
+
+    def __init__(
+        self, pump: Pump, sock: AnySocket, number: int, *, client: bool, random_mask: bool = False
+    ) -> None:
+        """``number`` is the agent's name for the channel within its session."""
+        super().__init__(pump, sock, client=client, random_mask=random_mask, masker=apply_mask)
+        self.number = number
+        self.stream = 0
+        """Number of the current stream, or of the last one."""
+        self.state = State.IDLE
+        self.silent = 0
+        """Liveness checks since anything was heard."""
+        self.user = NOBODY
+        self._cancelled = False
+
+    def _begin(self, stream: int) -> None:
+        self.state = advance(self.state, Event.OPEN)
+        self.stream = stream
+        self.bytes_sent = self.bytes_received = 0
+
+    def use(self, user: StreamUser) -> None:
+        """From now on ``user`` is called back."""
+        self.user = user
+        self.spliced = user if isinstance(user, Join) else None
+
+    def _dismiss(self, user: StreamUser = NOBODY) -> StreamUser:
+        """Let go of the current user, and return it."""
+        last, self.user, self.spliced = self.user, user, None
+        return last
+
+    def _peer_ended(self, event: Event, count: int) -> None:
+        if count != self.bytes_received:
+            raise ProtocolError(f"A stream of {count} bytes arrived as {self.bytes_received}")
+        self.state = advance(self.state, event)
+        self.user.ended()
+
+    def cancelled(self, stream: int, code: str, sent: int) -> None:
+        """The other side aborts ``stream``, after ``sent`` payload bytes: pass those on first."""
+        if stream == self.stream and self.state is not State.IDLE and not self._cancelled:
+            self._cancelled = True
+            self._await_rest(code, sent, -1, CANCEL_PATIENCE)
+
+    def _await_rest(self, code: str, sent: int, before: int, patience: float) -> None:
+        if self.closed:
+            return
+        progress = self.bytes_received != before
+        patience = CANCEL_PATIENCE if progress else patience - CANCEL_INTERVAL
+        if self.bytes_received >= sent or patience <= 0:
+            self.lost(code)
+            return
+        self._pump.loop.call_later(
+            CANCEL_INTERVAL, self._await_rest, code, sent, self.bytes_received, patience
+        )
+
+    def lost(self, code: str, error: ProtocolError | None = None) -> None:
+        """The connection has ended; a stream on it is aborted."""
+        if self.closed:
+            return
+        if error is not None:
+            log.warning("data channel %d ended: %s", self.number, error)
+        self.close()
+        self._dismiss().aborted(code)
+        self._gone()
+
+    def _gone(self) -> None:
+        raise NotImplementedError
+
+
+class RelayOwner(Protocol):
+    """The relay's session."""
+
+    def channel_answered(self, channel: RelayChannel) -> None:
+        """The agent has answered an ``open``."""
+
+    def channel_free(self, channel: RelayChannel) -> None:
+        """The channel carries no stream any more."""
+
+    def channel_gone(self, channel: RelayChannel) -> None:
+        """The channel has ended."""
+
+    def send(self, message: messages.Message) -> None:
+        """Send on the control connection."""
+
+
+class RelayChannel(Channel):
+    """A data channel as the relay has it."""
+
+    __slots__ = ("_busy", "idle_since", "owner", "retiring")
+
+    def __init__(self, pump: Pump, sock: AnySocket, number: int, owner: RelayOwner) -> None:
+        super().__init__(pump, sock, number, client=False)
+        self.owner = owner
+        self.retiring = False
+        self.idle_since = pump.loop.time()
+        self._busy = False  # the user has not finished yet
+
+    def open(self, request: messages.Open, user: StreamUser, payload: bytes = b"") -> None:
+        """Open a stream, for ``user``, with its first bytes if they are there already."""
+        self._begin(request.stream)
+        self._busy = True
+        self.use(user)
+        if payload:
+            self.bytes_sent = len(payload)
+            self.send_text(_encode(request), frame(payload))
+        else:
+            self.send_text(_encode(request))
+
+    def text(self, data: bytes) -> None:
+        message = messages.decode_channel(data)
+        match message:
+            case messages.Opened(stream=self.stream):
+                self.state = advance(self.state, Event.OPENED)
+                self.owner.channel_answered(self)
+            case messages.End():
+                if self.state not in AGENT_MAY_SEND:
+                    raise ProtocolError("An end out of order")
+                self._peer_ended(Event.AGENT_END, message.bytes)
+            case messages.Ready(stream=self.stream):
+                self.state = advance(self.state, Event.READY)
+                self._free()
+            case messages.Error(stream=self.stream):
+                self._refused(message)
+            case messages.Retire():
+                self.retiring = True
+                if self.state is State.IDLE and not self._busy:
+                    self.lost("closed")
+            case None:
+                pass  # from a newer agent
+            case _:
+                raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
+
+    def _refused(self, message: messages.Error) -> None:
+        self.state = advance(self.state, Event.ERROR)
+        self.owner.channel_answered(self)
+        self._busy = False
+        user = self._dismiss(DISCARD)
+        if self.state is State.REFUSED:
+            self._end()
+        user.refused(message.code, message.what)
+
+    def _end(self) -> None:
+        self.state = advance(self.state, Event.RELAY_END)
+        self.send_text(_encode(messages.End(self.bytes_sent)))
+
+    def end(self, *, delivered: bool) -> None:
+        self._end()
+        if delivered:
+            self.delivered()
+
+    def delivered(self) -> None:
+        self._busy = False
+        self._dismiss(DISCARD)
+        self._free()
+
+    def _free(self) -> None:
+        if self.state is State.IDLE and not self._busy:
+            self._dismiss()
+            self.resume()
+            if self.retiring:
+                self.lost("closed")
+            else:
+                self.idle_since = self._pump.loop.time()
+                self.owner.channel_free(self)
+
+    def lost(self, code: str, error: ProtocolError | None = None) -> None:
+        unanswered = self.state in (State.OPENING, State.OPENING_ENDED)
+        super().lost("unanswered" if unanswered else code, error)
+
+    def cancel(self, code: str) -> None:
+        if not self.closed:
+            self._dismiss(DISCARD)
+            self.owner.send(messages.Cancel(self.number, self.stream, code, self.bytes_sent))
+            self.lost(code)
+
+    def _gone(self) -> None:
+        self.owner.channel_gone(self)
+
+
+class AgentOwner(Protocol):
+    """The agent's session."""
+
+    def stream_opened(self, channel: AgentChannel, request: messages.Open) -> None:
+        """A visitor: dial the service, then ``accept`` or ``refuse``."""
+
+    def channel_gone(self, channel: AgentChannel) -> None:
+        """The channel has ended."""
+
+    def send(self, message: messages.Message) -> None:
+        """Send on the control connection."""
+
+
+class AgentChannel(Channel):
+    """A data channel as the agent has it."""
+
+    __slots__ = ("owner",)
+
+    def __init__(
+        self, pump: Pump, sock: AnySocket, number: int, owner: AgentOwner, *, random_mask: bool
+    ) -> None:
+        super().__init__(pump, sock, number, client=True, random_mask=random_mask)
+        self.owner = owner
+
+    def text(self, data: bytes) -> None:
+        message = messages.decode_channel(data)
+        match message:
+            case messages.Open():
+                self._begin(message.stream)
+                self.owner.stream_opened(self, message)
+            case messages.End():
+                if self.state not in RELAY_MAY_SEND:
+                    raise ProtocolError("An end out of order")
+                self._peer_ended(Event.RELAY_END, message.bytes)
+                if self.user is DISCARD and self.state is State.ENDED:
+                    self._ready()
+            case None:
+                pass  # from a newer relay
+            case _:
+                raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
+
+    def accept(self) -> None:
+        """The service is there: payload may flow."""
+        self.state = advance(self.state, Event.OPENED)
+        self.send_text(_encode(messages.Opened(self.stream)))
+
+    def refuse(self, code: str, what: str) -> None:
+        """The service could not be reached."""
+        self.state = advance(self.state, Event.ERROR)
+        self._dismiss(DISCARD)
+        self.resume()
+        self.send_text(_encode(messages.Error(self.stream, code, what)))
+        if self.state is State.ENDED:
+            self._ready()
+
+    def end(self, *, delivered: bool) -> None:
+        self.state = advance(self.state, Event.AGENT_END)
+        text = _encode(messages.End(self.bytes_sent))
+        if delivered:
+            self._idle()
+            ready = _encode(messages.Ready(self.stream))
+            self.send_text(text, frame(ready, Opcode.TEXT, self._frame_key(), self._masker))
+        else:
+            self.send_text(text)
+
+    def delivered(self) -> None:
+        self._ready()
+
+    def _ready(self) -> None:
+        self._idle()
+        self.send_text(_encode(messages.Ready(self.stream)))
+
+    def _idle(self) -> None:
+        self.state = advance(self.state, Event.READY)
+        self._dismiss()
+
+    def cancel(self, code: str) -> None:
+        """Abort the stream; what was sent before still goes out, and the relay closes the channel."""
+        if not self.closed and not self._cancelled:
+            self._cancelled = True
+            self._dismiss(DISCARD)
+            self.resume()
+            self.owner.send(messages.Cancel(self.number, self.stream, code, self.bytes_sent))
+
+    def _gone(self) -> None:
+        self.owner.channel_gone(self)
