@@ -1,0 +1,72 @@
+"""What a visitor sees when there is no answer from a service: HTML for browsers, text for the rest."""
+
+from __future__ import annotations
+
+from html import escape
+from http import HTTPStatus
+
+__all__ = ["error_page"]
+
+_WORDS = {
+    "no_tunnel": (
+        "There is no tunnel here",
+        "No tunnel has the name {host}. Check the address, or start the tunnel.",
+    ),
+    "agent_away": (
+        "The tunnel is offline",
+        "The program that serves {host} is not connected right now.",
+    ),
+    "limit": ("The tunnel is busy", "Too many visitors wait for {host}. Try again in a moment."),
+    "service_refused": (
+        "The service is not running",
+        "The tunnel for {host} is up, but nothing answers behind it.",
+    ),
+    "service_closed": (
+        "The service hung up",
+        "The service behind {host} closed the connection without an answer.",
+    ),
+    "service_invalid": (
+        "The service made no sense",
+        "The service behind {host} sent what is no HTTP answer.",
+    ),
+    "service_timeout": (
+        "The service took too long",
+        "The service behind {host} did not answer in time.",
+    ),
+}
+
+_HTML = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;color:#222;background:#fff}}
+h1{{font-size:1.4rem}}code{{background:#eee;padding:.1em .3em;border-radius:.2em}}p:last-child{{color:#666}}
+@media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}code{{background:#333}}}}</style>
+<h1>{title}</h1><p>{text}</p><p>{status} {reason} &middot; <code>{code}</code> &middot; tunnelkit</p></html>
+"""
+
+
+def error_page(
+    status: int, code: str, *, host: str = "", html: bool = False, what: str = "", body: bool = True
+) -> bytes:
+    """A whole HTTP answer that ends its connection. ``code`` is stable: see ``docs/errors.md``.
+
+    ``body``: False for an answer to HEAD. Nothing of the service's own errors is shown to visitors.
+    """
+    reason = HTTPStatus(status).phrase
+    title, text = _WORDS.get(code, (reason, what or reason))
+    text = text.format(host=host or "this address")
+    if html:
+        page = _HTML.format(
+            title=escape(title), text=escape(text), status=status, reason=reason, code=escape(code)
+        )
+        kind = "text/html"
+    else:
+        page = f"{status} {reason}: {title}. {text} [{code}]\n"
+        kind = "text/plain"
+    content = page.encode()
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {len(content)}\r\n"
+        f"Tunnelkit-Error: {code}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + (content if body else b"")

@@ -1,0 +1,138 @@
+"""Which tunnel has which public name and port.
+
+The interface is asynchronous because it will not always be a dictionary: several relays may one day
+share one registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from tunnelkit.errors import NameTakenError, PortTakenError
+from tunnelkit.relay.auth import Identity
+
+if TYPE_CHECKING:
+    from tunnelkit.net.listen import Listener
+    from tunnelkit.relay.http_upstream import Upstream
+    from tunnelkit.relay.session import AgentSession
+
+__all__ = ["Away", "Key", "MemoryRegistry", "Registry", "RelayTunnel"]
+
+RESERVATION = 60.0
+"""Seconds for which a name or port is kept for its identity after its tunnel has gone."""
+
+Key = tuple[Literal["http", "tcp"], str | int]
+"""What can be claimed: ``("http", name)`` or ``("tcp", port)``."""
+
+
+@dataclass(slots=True, eq=False)
+class RelayTunnel:
+    """A tunnel as the relay has it."""
+
+    key: Key
+    number: int
+    """The agent's own number for it."""
+    session: AgentSession
+    host_header: bytes = b""
+    ingress_address: bool = False
+    """Whether the agent wants to know which public address a visitor came to."""
+    url: str = ""
+    host: str = ""
+    port: int = 0
+    listener: Listener | None = None
+    """The listener of its own, if it has one."""
+    upstreams: list[Upstream] = field(default_factory=list)
+    """Connections to the service that are kept alive and carry no request, latest used last."""
+    hinted: bool = False
+    """Whether the agent has been told that its service refuses unknown hosts."""
+    closed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The public name, or the port as text."""
+        return str(self.key[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A name whose agent is away, and may come back."""
+
+
+class Registry(Protocol):
+    """Where tunnels are found."""
+
+    async def add(self, tunnel: RelayTunnel) -> RelayTunnel | None:
+        """Claim ``tunnel.key``; the tunnel that had it, where a newer session takes it over.
+
+        Raises NameTakenError or PortTakenError where it is somebody else's.
+        """
+
+    async def remove(self, tunnel: RelayTunnel, *, away: bool) -> None:
+        """Release a key; it stays reserved for its identity for a while."""
+
+    async def find(self, key: Key) -> RelayTunnel | Away | None:
+        """The tunnel with that key."""
+
+    async def available(self, key: Key, identity: Identity) -> bool:
+        """Whether ``identity`` could claim a key that no tunnel has."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reservation:
+    identity: Identity
+    until: float
+    away: bool
+
+
+class MemoryRegistry:
+    """The tunnels of one relay process."""
+
+    def __init__(self) -> None:
+        self._tunnels: dict[Key, RelayTunnel] = {}
+        self._reserved: dict[Key, _Reservation] = {}
+
+    async def add(self, tunnel: RelayTunnel) -> RelayTunnel | None:
+        key, session = tunnel.key, tunnel.session
+        holder = self._tunnels.get(key)
+        if holder is not None:
+            other = holder.session
+            ours = other.identity == session.identity
+            if holder.session is session or not ours or (other.agent != session.agent and other.attached):
+                raise _taken(key)
+        elif not await self.available(key, session.identity):
+            raise _taken(key)
+        self._reserved.pop(key, None)
+        self._tunnels[key] = tunnel
+        return holder
+
+    async def remove(self, tunnel: RelayTunnel, *, away: bool) -> None:
+        if self._tunnels.get(tunnel.key) is tunnel:
+            del self._tunnels[tunnel.key]
+            now = asyncio.get_running_loop().time()
+            self._reserved = {k: r for k, r in self._reserved.items() if r.until > now}
+            self._reserved[tunnel.key] = _Reservation(tunnel.session.identity, now + RESERVATION, away)
+
+    async def find(self, key: Key) -> RelayTunnel | Away | None:
+        tunnel = self._tunnels.get(key)
+        if tunnel is None and (reservation := self._reservation(key)) is not None and reservation.away:
+            return Away()
+        return tunnel
+
+    async def available(self, key: Key, identity: Identity) -> bool:
+        reservation = self._reservation(key)
+        return key not in self._tunnels and (reservation is None or reservation.identity == identity)
+
+    def _reservation(self, key: Key) -> _Reservation | None:
+        reservation = self._reserved.get(key)
+        if reservation is not None and reservation.until <= asyncio.get_running_loop().time():
+            del self._reserved[key]
+            return None
+        return reservation
+
+
+def _taken(key: Key) -> NameTakenError | PortTakenError:
+    if key[0] == "http":
+        return NameTakenError(f"The name {key[1]!r} is taken")
+    return PortTakenError(f"Port {key[1]} is taken")

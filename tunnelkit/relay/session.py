@@ -1,0 +1,243 @@
+"""One agent at the relay: its control connection, its data channels, its tunnels.
+
+A session outlives its control connection for a while: streams run on, names and ports are kept, and
+the agent that comes back with the session's secret takes it up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+
+from tunnelkit.errors import LimitError, TunnelkitError
+from tunnelkit.net.pump import Pump
+from tunnelkit.net.sockets import AnySocket
+from tunnelkit.relay.auth import Identity
+from tunnelkit.relay.limits import Limits
+from tunnelkit.relay.registry import RelayTunnel
+from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.liveness import Liveness
+from tunnelkit.transport.websocket import Control
+from tunnelkit.wire import messages
+
+__all__ = ["AgentAwayError", "AgentSession"]
+
+log = logging.getLogger("tunnelkit")
+
+
+class AgentAwayError(TunnelkitError):
+    """The tunnel's agent is not connected, or offers no data channel in time."""
+
+    code = "agent_away"
+    exit_status = 1
+    default_hint = "The agent reconnects by itself; try again in a moment"
+
+
+class AgentSession:
+    """See the module. ``on_gone(session)`` is called when it has ended for good."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        identity: Identity,
+        agent: str,
+        limits: Limits,
+        on_gone: Callable[[AgentSession], None],
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.secret = secrets.token_hex(16)
+        self.identity = identity
+        self.agent = agent
+        """The agent's own identity: a newer session of the same agent takes its tunnels over."""
+        self.tunnels: dict[int, RelayTunnel] = {}
+        self.control: Control | None = None
+        self.draining = False
+        self.ended = False
+        self._pump = pump
+        self._limits = limits
+        self._on_gone = on_gone
+        self._channels: dict[int, RelayChannel] = {}
+        self._idle: list[RelayChannel] = []
+        self._waiting: deque[asyncio.Future[RelayChannel]] = deque()
+        self._asked = 0  # channels asked for that have not come yet
+        self._opening: dict[RelayChannel, float] = {}
+        self._liveness = Liveness(limits.ping_interval, limits.ping_timeout)
+        self._detached_at = 0.0
+        self._stream = 0
+
+    def __repr__(self) -> str:
+        return f"<AgentSession {self.id} of {self.identity.name}, {len(self._channels)} channels>"
+
+    # --- the control connection -----------------------------------------------------------------
+
+    @property
+    def attached(self) -> bool:
+        """Whether the agent is connected."""
+        return self.control is not None
+
+    def proves(self, secret: str) -> bool:
+        """Whether ``secret`` is this session's."""
+        return hmac.compare_digest(self.secret.encode(), secret.encode("utf-8", "surrogateescape"))
+
+    def attach(self, control: Control) -> None:
+        """The agent is connected, for the first time or again."""
+        if self.control is not None:
+            self.control.close("taken up again")
+        self.control = control
+        self._asked = 0
+
+    def detach(self) -> None:
+        """The control connection is lost; the agent has a while to come back."""
+        self.control = None
+        self._asked = 0
+        self._detached_at = self._pump.loop.time()
+
+    def send(self, message: messages.Message) -> None:
+        """Send on the control connection, if there is one."""
+        if self.control is not None:
+            self.control.send(message)
+
+    # --- data channels --------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        """How many channels carry a stream."""
+        return len(self._channels) - len(self._idle)
+
+    @property
+    def wanting(self) -> bool:
+        """Whether visitors wait for a channel and the agent may open no more."""
+        return bool(self._waiting) and self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether the agent may open no further channel."""
+        return len(self._channels) >= self._limits.channels_per_session
+
+    def add_channel(self, sock: AnySocket, number: int) -> RelayChannel:
+        """A data channel has come; ``number`` is the agent's. Raises LimitError."""
+        if self.full:
+            raise LimitError(f"A session has at most {self._limits.channels_per_session} data channels")
+        if number in self._channels:
+            raise LimitError(f"The session already has a data channel {number}")
+        self._asked = max(0, self._asked - 1)
+        channel = RelayChannel(self._pump, sock, number, self)
+        self._channels[number] = channel
+        return channel
+
+    def take(self) -> RelayChannel | None:
+        """A free data channel, if there is one now."""
+        return self._idle.pop() if self._idle else None
+
+    async def acquire(self) -> RelayChannel:
+        """A free data channel, waited for. Raises AgentAwayError or LimitError."""
+        if (channel := self.take()) is not None:
+            return channel
+        if len(self._waiting) >= self._limits.waiting_per_session:
+            raise LimitError("Too many visitors wait for this tunnel's agent")
+        waiter: asyncio.Future[RelayChannel] = self._pump.loop.create_future()
+        self._waiting.append(waiter)
+        self.ask()
+        patience = self._limits.channel_wait if self.attached else self._limits.away_wait
+        try:
+            async with asyncio.timeout(patience):
+                return await waiter
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.channel_free(waiter.result())  # it came in the same moment
+            if isinstance(error, TimeoutError):
+                raise AgentAwayError("The tunnel's agent is not there") from None
+            raise
+
+    def ask(self) -> None:
+        """Ask the agent for the channels that visitors wait for."""
+        if self.full:
+            for tunnel in self.tunnels.values():
+                if tunnel.upstreams:
+                    tunnel.upstreams[0].give_up()
+                    return
+        room = self._limits.channels_per_session - len(self._channels) - self._asked
+        wanted = min(len(self._waiting) - self._asked, room)
+        if wanted > 0 and self.control is not None:
+            self._asked += wanted
+            self.send(messages.Need(wanted))
+
+    def next_stream(self) -> int:
+        """A number for a new stream."""
+        self._stream += 1
+        return self._stream
+
+    def opening(self, channel: RelayChannel) -> None:
+        """``channel`` waits for the agent's answer."""
+        self._opening[channel] = self._pump.loop.time() + self._limits.open_timeout
+
+    def channel_answered(self, channel: RelayChannel) -> None:
+        self._opening.pop(channel, None)
+
+    def channel_free(self, channel: RelayChannel) -> None:
+        if channel.closed:
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(channel)
+                return
+        self._idle.append(channel)
+
+    def channel_gone(self, channel: RelayChannel) -> None:
+        self._channels.pop(channel.number, None)
+        self._opening.pop(channel, None)
+        if channel in self._idle:
+            self._idle.remove(channel)
+        if self._waiting:
+            self.ask()
+
+    def channel_cancelled(self, message: messages.Cancel) -> None:
+        """The agent aborts a stream."""
+        channel = self._channels.get(message.channel)
+        if channel is not None:
+            channel.cancelled(message.stream, message.code, message.sent)
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def tick(self, now: float, *, liveness: bool) -> None:
+        """Look after what waits; called every second, with ``liveness`` four times a ping interval."""
+        while self._opening:
+            channel, deadline = next(iter(self._opening.items()))
+            if deadline > now:
+                break
+            channel.lost("agent_timeout")
+        if not self.attached and now - self._detached_at > self._limits.resume_window:
+            self.end()
+            return
+        while len(self._idle) > 1 and now - self._idle[0].idle_since > self._limits.channel_idle:
+            self._idle[0].lost("closed")
+        if liveness:
+            self._liveness.check(self.control, self._channels.values())
+        if self._waiting:
+            self._asked = 0  # a channel that has not come by now may never
+            self.ask()
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def end(self, code: str = "agent_away") -> None:
+        """End the session with all its streams."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+        for channel in list(self._channels.values()):
+            channel.lost(code)
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(AgentAwayError("The tunnel's agent has left"))
+        self._waiting.clear()
+        self._on_gone(self)

@@ -1,0 +1,205 @@
+"""Opening and closing tunnels: names, ports, listeners, and the probe that proves them."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from tunnelkit.errors import (
+    AddressInUseError,
+    InvalidNameError,
+    LimitError,
+    PortNotAllowedError,
+    PortTakenError,
+    RefusedError,
+    TunnelkitError,
+)
+from tunnelkit.net.listen import Listener, bind
+from tunnelkit.net.pump import Pump
+from tunnelkit.relay.ingress_http import HttpIngress
+from tunnelkit.relay.ingress_tcp import TcpIngress
+from tunnelkit.relay.limits import Limits
+from tunnelkit.relay.probe import Prober, resolves
+from tunnelkit.relay.registry import Registry, RelayTunnel
+from tunnelkit.relay.session import AgentSession
+from tunnelkit.wire import messages
+from tunnelkit.wire.address import tunnel_name
+
+__all__ = ["Public", "Tunnels"]
+
+log = logging.getLogger("tunnelkit")
+
+PORT_TRIES = 50
+"""Ports of the range tried, in random order, before a choice of the relay's is given up."""
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """Where visitors reach a relay.
+
+    ``domain`` is empty where every HTTP tunnel gets a port of its own on ``host``; ``ports`` is the
+    range of TCP tunnels, None: any free port.
+    """
+
+    host: str
+    domain: str
+    ports: range | None
+    bind: str
+
+
+class Tunnels:
+    """What agents ask for. ``main_address`` says where the relay's first listener is."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        registry: Registry,
+        limits: Limits,
+        public: Public,
+        *,
+        http: HttpIngress,
+        tcp: TcpIngress,
+        prober: Prober,
+        main_address: Callable[[], tuple[str, int]],
+    ) -> None:
+        self._pump = pump
+        self._registry = registry
+        self._limits = limits
+        self._public = public
+        self._http = http
+        self._tcp = tcp
+        self._prober = prober
+        self._main_address = main_address
+
+    async def request(self, session: AgentSession, message: messages.Request) -> None:
+        """Answer an agent's request for a tunnel."""
+        try:
+            tunnel = await self._open(session, message)
+        except TunnelkitError as error:
+            session.send(messages.Refused(error.code, error.what, message.id, error.hint))
+            return
+        warnings: tuple[str, ...] = ()
+        if self._public.domain and tunnel.key[0] == "http" and not await resolves(tunnel.host):
+            warnings = (
+                f"{tunnel.host} does not resolve here: visitors need a DNS record for *.{self._public.domain}",
+            )
+        if not session.ended and not tunnel.closed:
+            session.send(
+                messages.Tunnel(message.id, tunnel.url, tunnel.host, tunnel.port, _name(tunnel), warnings)
+            )
+            log.info("%s is up for %s", tunnel.url, session.identity.name)
+
+    async def _open(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
+        if len(session.tunnels) >= self._limits.tunnels_per_session:
+            raise LimitError(f"An agent has at most {self._limits.tunnels_per_session} tunnels")
+        if message.id in session.tunnels:
+            raise RefusedError(f"The tunnel {message.id} is open already")
+        if message.kind == "http":
+            tunnel = await self._open_http(session, message)
+        else:
+            tunnel = await self._open_tcp(session, message)
+        address = tunnel.listener.address if tunnel.listener is not None else self._main_address()
+        try:
+            await self._prober.probe(tunnel, address)
+        except BaseException:
+            await self.close(tunnel, away=False)
+            raise
+        return tunnel
+
+    async def _open_http(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
+        name = tunnel_name(message.name) if message.name else _random_name()
+        if any(c in message.host_header for c in "\r\n\0 ") or len(message.host_header) > 255:
+            raise InvalidNameError("The Host for the service is malformed", hint="Give a host, or host:port")
+        tunnel = RelayTunnel(("http", name), message.id, session, host_header=message.host_header.encode())
+        await self._claim(tunnel)
+        _, port = self._main_address()
+        tunnel.host, tunnel.port = f"{name}.{self._public.domain}", port
+        if not self._public.domain:
+            tunnel.listener = Listener(
+                self._pump.loop,
+                bind(self._public.bind, 0),
+                partial(self._http.accept, tunnel=tunnel),
+            )
+            tunnel.host, tunnel.port = self._public.host, tunnel.listener.port
+        where = tunnel.host if tunnel.port == 80 else f"{tunnel.host}:{tunnel.port}"
+        tunnel.url = f"http://{where}"
+        return tunnel
+
+    async def _open_tcp(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
+        ports = self._public.ports
+        if message.port and ports is not None and message.port not in ports:
+            span = f"{ports.start}-{ports.stop - 1}" if ports else "none"
+            raise PortNotAllowedError(f"Port {message.port} is outside the relay's range ({span})")
+        if ports is not None and not ports:
+            raise PortNotAllowedError(
+                "The relay has no ports for TCP tunnels", hint="Start it with --tcp-ports"
+            )
+        candidates = [message.port] if message.port else self._candidates()
+        for port in candidates:
+            try:
+                return await self._listen(session, message, port)
+            except (PortTakenError, AddressInUseError):
+                if message.port:
+                    raise PortTakenError(f"Port {message.port} is taken") from None
+        raise PortTakenError("No port of the relay's range is free", hint="Try again later")
+
+    def _candidates(self) -> list[int]:
+        ports = self._public.ports
+        if ports is None:
+            return [0]
+        return random.sample(ports, min(len(ports), PORT_TRIES))
+
+    async def _listen(self, session: AgentSession, message: messages.Request, port: int) -> RelayTunnel:
+        sock = None
+        if not port:
+            sock = bind(self._public.bind, 0)
+            port = sock.getsockname()[1]
+        tunnel = RelayTunnel(("tcp", port), message.id, session, ingress_address=message.ingress_address)
+        try:
+            await self._claim(tunnel)
+            sock = sock or bind(self._public.bind, port)
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            await self.close(tunnel, away=False)
+            raise
+        tunnel.listener = Listener(self._pump.loop, sock, partial(self._tcp.accept, tunnel))
+        host = self._public.domain or self._public.host
+        tunnel.host, tunnel.port = host, port
+        tunnel.url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+        return tunnel
+
+    async def _claim(self, tunnel: RelayTunnel) -> None:
+        ghost = await self._registry.add(tunnel)
+        tunnel.session.tunnels[tunnel.number] = tunnel
+        if ghost is not None:
+            ghost.session.send(messages.Replaced(ghost.number))
+            await self.close(ghost, away=False)
+
+    async def close(self, tunnel: RelayTunnel, *, away: bool) -> None:
+        """End a tunnel; streams that run go on."""
+        if tunnel.closed:
+            return
+        tunnel.closed = True
+        if tunnel.listener is not None:
+            tunnel.listener.close()
+        if tunnel.session.tunnels.get(tunnel.number) is tunnel:
+            del tunnel.session.tunnels[tunnel.number]
+        for upstream in list(tunnel.upstreams):
+            upstream.give_up()
+        await self._registry.remove(tunnel, away=away)
+
+
+def _name(tunnel: RelayTunnel) -> str:
+    return tunnel.name if tunnel.key[0] == "http" else ""
+
+
+def _random_name() -> str:
+    """A name that nobody guesses: 50 bits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
