@@ -1,0 +1,6 @@
+"""The private side: runs beside the service and dials out to the relay."""
+
+from tunnelkit.agent.agent import Agent, AgentTunnel
+from tunnelkit.agent.events import Event
+
+__all__ = ["Agent", "AgentTunnel", "Event"]

@@ -1,0 +1,474 @@
+"""The agent: holds tunnels open for as long as it runs, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self
+
+from tunnelkit import errors
+from tunnelkit._version import __version__
+from tunnelkit.agent.events import Event, Listener, ignore
+from tunnelkit.agent.identity import agent_id
+from tunnelkit.agent.link import Link
+from tunnelkit.agent.pool import WARM, Pool
+from tunnelkit.agent.service import LocalService, Traffic
+from tunnelkit.net.dial import LocalDialer
+from tunnelkit.net.pump import STALL_TIMEOUT, Pump
+from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.tasks import Tasks
+from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.transport.liveness import Liveness
+from tunnelkit.transport.websocket import Control
+from tunnelkit.wire import messages
+from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
+from tunnelkit.wire.relay_url import RelayUrl
+
+__all__ = ["Agent", "AgentTunnel"]
+
+log = logging.getLogger("tunnelkit")
+
+SERVICE_TIMEOUT = 4.0
+"""Seconds to dial the service: less than the relay waits for the answer, so that it says why."""
+
+WELCOME_TIMEOUT = 10.0
+"""Seconds for the relay to answer hello."""
+
+TUNNEL_TIMEOUT = 20.0
+"""Seconds for the relay to answer a request, its probe and a slow name server included."""
+
+BACKOFF_BASE = 0.25
+BACKOFF_CAP = 5.0
+BACKOFF_PATIENCE = 600.0
+BACKOFF_LATE_CAP = 30.0
+"""Reconnects: the first at once, then exponential with full jitter, at most 5 s apart for ten minutes
+(a relay that restarts, a laptop that changes networks), then 30 s."""
+
+
+def backoff(attempt: int, since: float) -> float:
+    """Seconds before try ``attempt`` (from 0), ``since`` seconds after the connection was lost."""
+    if attempt == 0:
+        return 0.0
+    cap = BACKOFF_CAP if since < BACKOFF_PATIENCE else BACKOFF_LATE_CAP
+    return random.uniform(0, min(cap, BACKOFF_BASE * 2 ** min(attempt, 16)))
+
+
+@dataclass(eq=False)
+class AgentTunnel:
+    """One tunnel of an agent. ``url``, ``host`` and ``port`` are where visitors go."""
+
+    agent: Agent
+    number: int
+    kind: Literal["http", "tcp"]
+    target: Endpoint
+    name: str
+    remote_port: int
+    host_header: str
+    service: LocalService
+    url: str = ""
+    host: str = ""
+    port: int = 0
+    warnings: tuple[str, ...] = ()
+    up: bool = False
+    chosen: bool = False
+    """Whether the relay chose the port, and may choose another when this one has gone."""
+    error: errors.TunnelkitError | None = None
+    """Why the tunnel is lost for good."""
+    answer: asyncio.Future[None] | None = field(default=None, repr=False)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Connections and bytes so far."""
+        return self.service.traffic
+
+    async def close(self) -> None:
+        """Close the tunnel; what runs on it ends. Safe to call twice."""
+        await self.agent.close_tunnel(self)
+
+
+class Agent:
+    """An agent in the running event loop: ``async with Agent("wss://relay", token=...) as agent``.
+
+    ``relay``: its address. ``ca``: a file with the authorities that sign its certificate;
+    ``fingerprint``: SHA-256 of the certificate itself. ``identity``: the agent's own, stable over
+    restarts. ``on_event`` hears what happens. Entering connects, and raises what the relay answers:
+    RelayUnreachableError, NotARelayError, AuthError, CertificateError, OutboundProxyError. From then
+    on the agent reconnects by itself for as long as it runs.
+    """
+
+    def __init__(
+        self,
+        relay: str,
+        *,
+        token: str = "",
+        ca: str | None = None,
+        fingerprint: str | None = None,
+        identity: str | None = None,
+        on_event: Listener = ignore,
+        splice: bool | None = None,
+    ) -> None:
+        self.relay = RelayUrl.parse(relay)
+        self.connected = False
+        self.tunnels: dict[int, AgentTunnel] = {}
+        self._link_options = (token, ca, fingerprint)
+        self._identity = identity or agent_id()
+        self._on_event = on_event
+        self._splice = splice
+        self._tasks = Tasks("agent")
+        self._pump: Pump
+        self._link: Link
+        self._pool: Pool
+        self._liveness: Liveness
+        self._control: Control | None = None
+        self._lost: asyncio.Future[str]
+        self._welcomed: asyncio.Future[None]
+        self._session = ("", "")
+        self._next = 0
+        self._closing = False
+        self._over: asyncio.Future[errors.TunnelkitError | None]
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> Self:
+        """Connect to the relay."""
+        loop = asyncio.get_running_loop()
+        token, ca, fingerprint = self._link_options
+        self._link = Link(self.relay, token, ca=ca, fingerprint=fingerprint)
+        self._pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
+        self._over = loop.create_future()
+        self._pool = self._new_pool()
+        try:
+            await self._connect()
+        except BaseException:
+            await self._shut()
+            raise
+        self._tasks.spawn(self._keep_connected(), "connection")
+        self._tasks.spawn(self._clock(), "clock")
+        return self
+
+    def _new_pool(self) -> Pool:
+        return Pool(
+            self._pump,
+            self._dial_channel,
+            on_open=self._visitor,
+            send=self._send,
+            random_mask=self._link.random_mask,
+        )
+
+    async def _dial_channel(self, number: int) -> tuple[AnySocket, bytes]:
+        session, secret = self._session
+        return await self._link.channel(session, secret, number)
+
+    def _send(self, message: messages.Message) -> None:
+        if self._control is not None:
+            self._control.send(message)
+
+    async def wait(self) -> None:
+        """Return when the agent is closed; raises what ended its last tunnel, if something did."""
+        error = await asyncio.shield(self._over)
+        if error is not None:
+            raise error
+
+    # --- the control connection -----------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        """One control connection, up to the relay's welcome."""
+        loop = asyncio.get_running_loop()
+        sock, protocol, rest = await self._link.control()
+        self._lost = lost = loop.create_future()
+        self._welcomed = loop.create_future()
+        control = Control(
+            self._pump,
+            sock,
+            protocol,
+            on_text=self._received,
+            on_lost=lambda code: None if lost.done() else lost.set_result(code),
+        )
+        self._control = control
+        session, secret = self._session
+        try:
+            control.start(rest)
+            control.send(messages.Hello(self._identity, __version__, session, secret))
+            async with asyncio.timeout(WELCOME_TIMEOUT):
+                await asyncio.wait([self._welcomed, lost], return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            control.drop("timeout")
+        except asyncio.CancelledError:
+            control.close()
+            self._control = None
+            raise
+        if not self._welcomed.done():
+            control.close()
+            self._control = None
+            raise errors.RelayUnreachableError(f"The relay at {self.relay} did not greet this agent")
+        try:
+            self._welcomed.result()
+        except errors.TunnelkitError:
+            control.close()
+            self._control = None
+            raise
+        self.connected = True
+        self._on_event(Event("connected", f"Connected to {self.relay}"))
+
+    def _received(self, text: bytes) -> None:
+        message = messages.decode_control_to_agent(text)
+        match message:
+            case messages.Welcome():
+                self._greeted(message)
+            case messages.Tunnel() | messages.Refused() if not self._welcomed.done():
+                self._welcomed.set_exception(errors.ProtocolError("The relay answered before it greeted"))
+            case messages.Tunnel():
+                self._tunnel_up(message)
+            case messages.Refused():
+                self._tunnel_refused(message)
+            case messages.Need():
+                self._pool.more(message.n)
+            case messages.Cancel():
+                if (channel := self._pool.find(message.channel)) is not None:
+                    channel.cancelled(message.stream, message.code, message.sent)
+            case messages.Replaced():
+                self._tunnel_lost(message.id, errors.ReplacedError("A newer session took this tunnel over"))
+            case messages.Notice():
+                self._on_event(Event("notice", message.what, message.id, message.code))
+            case messages.Goodbye():
+                self._on_event(Event("notice", "The relay shuts down", code="relay_closing"))
+            case _:
+                pass  # from a newer relay
+
+    def _greeted(self, message: messages.Welcome) -> None:
+        if self._welcomed.done():
+            raise errors.ProtocolError("A second welcome")
+        if not message.resumed and self._session[0]:
+            self._tasks.spawn(self._pool.close(), "old data channels")
+            self._pool = self._new_pool()
+        self._session = (message.session, message.secret)
+        self._pool.limit = message.max_channels
+        self._liveness = Liveness(max(0.1, message.ping_interval), max(0.1, message.ping_timeout))
+        self._welcomed.set_result(None)
+        if not self._pool.channels:
+            self._pool.more(WARM)
+        for tunnel in self.tunnels.values():
+            if not message.resumed or not tunnel.up:
+                tunnel.up = False
+                self._request(tunnel)
+
+    async def _keep_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            code = await self._lost
+            self._control = None
+            self.connected = False
+            since = loop.time()
+            self._on_event(Event("disconnected", f"The connection to {self.relay} is lost", code=code))
+            attempt = 0
+            while not self.connected:
+                delay = backoff(attempt, loop.time() - since)
+                attempt += 1
+                if delay:
+                    self._on_event(Event("retrying", f"Next try in {delay:.1f} s", delay=delay))
+                await asyncio.sleep(delay)
+                try:
+                    await self._connect()
+                except errors.TunnelkitError as error:
+                    log.info("no connection to %s: %s", self.relay, error)
+                    self._on_event(Event("retrying", error.what, code=error.code))
+
+    async def _clock(self) -> None:
+        while True:
+            await asyncio.sleep(self._liveness.period)
+            self._liveness.check(self._control, self._pool.channels.values())
+
+    # --- tunnels --------------------------------------------------------------------------------
+
+    async def open(
+        self,
+        kind: Literal["http", "tcp"],
+        target: str | int | Endpoint,
+        *,
+        name: str = "",
+        remote_port: int = 0,
+        host_header: str = "",
+        proxy_protocol: int = 0,
+        timeout: float = TUNNEL_TIMEOUT,
+    ) -> AgentTunnel:
+        """Open a tunnel to ``target`` and return it once the relay's probe has come round.
+
+        ``host_header``: what the service sees as Host; empty: the visitor's own; ``rewrite``: the
+        target's. Raises InvalidError, RefusedError and its kind, TunnelTimeoutError.
+        """
+        if kind not in ("http", "tcp"):
+            raise errors.InvalidError(f"{kind!r} is no kind of tunnel", hint="Give http or tcp")
+        if proxy_protocol not in (0, 1, 2):
+            raise errors.InvalidError("The PROXY protocol has versions 1 and 2")
+        endpoint = target if isinstance(target, Endpoint) else parse_target(target)
+        if remote_port:
+            parse_port(remote_port)
+        self._next += 1
+        service = LocalService(
+            self._pump,
+            LocalDialer(endpoint, self._link.resolver, SERVICE_TIMEOUT),
+            kind=kind,
+            target=endpoint,
+            proxy_protocol=proxy_protocol,
+            on_event=self._on_event,
+            number=self._next,
+        )
+        tunnel = AgentTunnel(
+            self,
+            self._next,
+            kind,
+            endpoint,
+            tunnel_name(name) if name else "",
+            remote_port,
+            _host_of(endpoint) if host_header == "rewrite" else host_header,
+            service,
+            chosen=not remote_port,
+        )
+        self.tunnels[tunnel.number] = tunnel
+        tunnel.answer = asyncio.get_running_loop().create_future()
+        try:
+            if self.connected:
+                self._request(tunnel)
+            async with asyncio.timeout(timeout):
+                await tunnel.answer
+        except TimeoutError:
+            await self.close_tunnel(tunnel)
+            raise errors.TunnelTimeoutError(
+                f"The relay at {self.relay} did not open the tunnel within {timeout:g} s"
+            ) from None
+        except BaseException:
+            await self.close_tunnel(tunnel)
+            raise
+        return tunnel
+
+    def _request(self, tunnel: AgentTunnel) -> None:
+        self._send(
+            messages.Request(
+                tunnel.number,
+                tunnel.kind,
+                tunnel.name,
+                tunnel.remote_port,
+                tunnel.host_header,
+                ingress_address=bool(tunnel.service.proxy_protocol),
+            )
+        )
+
+    def _tunnel_up(self, message: messages.Tunnel) -> None:
+        tunnel = self.tunnels.get(message.id)
+        if tunnel is None:
+            self._send(messages.Close(message.id))  # closed while it was opened
+            return
+        tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
+        tunnel.warnings = message.warnings
+        tunnel.up = True
+        if tunnel.kind == "http":
+            tunnel.name = message.name
+        else:
+            tunnel.remote_port = message.port
+        self._on_event(Event("tunnel_up", message.url, tunnel.number))
+        for warning in message.warnings:
+            self._on_event(Event("warning", warning, tunnel.number, "name_unresolved"))
+        if tunnel.answer is not None and not tunnel.answer.done():
+            tunnel.answer.set_result(None)
+
+    def _tunnel_refused(self, message: messages.Refused) -> None:
+        tunnel = self.tunnels.get(message.id)
+        error = errors.from_code(message.code, message.what, message.hint or None)
+        if tunnel is None:
+            return
+        if isinstance(error, errors.PortTakenError) and tunnel.chosen and tunnel.remote_port:
+            tunnel.remote_port = 0  # the relay chose this port, and chooses another
+            self._request(tunnel)
+        elif (
+            isinstance(error, errors.TunnelTimeoutError)
+            and tunnel.answer is not None
+            and tunnel.answer.done()
+        ):
+            self._tasks.spawn(self._request_later(tunnel), "request again")
+        else:
+            self._tunnel_lost(message.id, error)
+
+    async def _request_later(self, tunnel: AgentTunnel) -> None:
+        await asyncio.sleep(BACKOFF_CAP)
+        if tunnel.number in self.tunnels and not tunnel.up:
+            self._request(tunnel)
+
+    def _tunnel_lost(self, number: int, error: errors.TunnelkitError) -> None:
+        tunnel = self.tunnels.pop(number, None)
+        if tunnel is None:
+            return
+        tunnel.up = False
+        tunnel.error = error
+        if tunnel.answer is not None and not tunnel.answer.done():
+            tunnel.answer.set_exception(error)
+            return
+        self._on_event(Event("tunnel_lost", error.what, number, error.code))
+        if not self.tunnels and not self._over.done():
+            self._over.set_result(error)
+
+    async def close_tunnel(self, tunnel: AgentTunnel) -> None:
+        """Close one tunnel."""
+        if self.tunnels.pop(tunnel.number, None) is not None:
+            self._send(messages.Close(tunnel.number))
+        tunnel.up = False
+        await tunnel.service.close()
+
+    def _visitor(self, channel: AgentChannel, request: messages.Open) -> None:
+        tunnel = self.tunnels.get(request.tunnel)
+        if tunnel is None or self._closing:
+            channel.refuse("no_tunnel", "The tunnel is closed")
+        else:
+            tunnel.service.visit(channel, request)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> int:
+        """Visitor connections that are open."""
+        return sum(tunnel.traffic.open for tunnel in self.tunnels.values())
+
+    async def close(self, *, grace: float = 0.0) -> None:
+        """Take no more visitors, let what runs finish for at most ``grace`` seconds, then end it."""
+        if self._closing:
+            return
+        self._closing = True
+        self._send(messages.Goodbye())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        while self.active and (left := deadline - loop.time()) > 0:
+            await asyncio.sleep(min(0.05, left))
+        for tunnel in list(self.tunnels.values()):
+            await tunnel.service.close()
+        await self._shut()
+
+    async def _shut(self) -> None:
+        await self._tasks.close()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        self.connected = False
+        await self._pool.close()
+        self._pump.close()
+        self._link.close()
+        if not self._over.done():
+            self._over.set_result(None)
+
+
+def _host_of(target: Endpoint) -> str:
+    """The Host that the service itself would expect (RFC 9110 §7.2)."""
+    if target.is_unix:
+        return "localhost"
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return host if target.port == 80 else f"{host}:{target.port}"

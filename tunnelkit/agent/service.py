@@ -1,0 +1,203 @@
+"""The last step of a visitor's way: from a data channel to the local service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tunnelkit.agent.events import Event, Listener
+from tunnelkit.net.dial import DialError, LocalDialer
+from tunnelkit.net.pump import READ_SIZE, Join, Pump
+from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.tasks import Tasks
+from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.wire.address import Endpoint, parse_address
+from tunnelkit.wire.messages import Open
+from tunnelkit.wire.proxy_protocol import header_v1, header_v2
+
+__all__ = ["LocalService", "Traffic"]
+
+_WHY = {
+    "refused": ("service_refused", "nothing accepts connections at {target}"),
+    "timeout": ("service_timeout", "{target} did not answer in time"),
+    "unreachable": ("service_refused", "there is no way to {target}"),
+    "unresolved": ("service_refused", "the host of {target} does not resolve"),
+}
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What has passed through a tunnel, in bytes as seen from the visitor."""
+
+    connections: int = 0
+    """Since the beginning."""
+    received: int = 0
+    sent: int = 0
+    failed: int = 0
+    _open: set[Join] = field(default_factory=set)
+
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._open)
+
+    def totals(self) -> tuple[int, int]:
+        """Bytes from visitors and to them, those of open connections included."""
+        return (
+            self.received + sum(join.sent for join in self._open),
+            self.sent + sum(join.received for join in self._open),
+        )
+
+    def begin(self, join: Join) -> None:
+        self.connections += 1
+        self._open.add(join)
+
+    def end(self, join: Join, code: str | None) -> None:
+        self._open.discard(join)
+        self.received += join.sent
+        self.sent += join.received
+
+    def cancel(self, code: str) -> None:
+        """Abort what is open."""
+        for join in list(self._open):
+            join.cancel(code)
+
+
+class _Early:
+    """The user of a stream while the service is dialled: keeps what comes, up to one buffer."""
+
+    def __init__(self, channel: AgentChannel, give_up: Callable[[], object]) -> None:
+        self.data = bytearray()
+        self.has_ended = False
+        self._channel = channel
+        self._give_up = give_up
+
+    def payload(self, data: memoryview | bytes) -> None:
+        self.data += data
+        if len(self.data) >= READ_SIZE:
+            self._channel.pause()
+
+    def ended(self) -> None:
+        self.has_ended = True
+
+    def refused(self, code: str, what: str) -> None: ...
+
+    def aborted(self, code: str) -> None:
+        self._give_up()
+
+    def drained(self) -> None: ...
+
+
+class _Answering:
+    """The user of a probe's stream: the answer has been sent, the rest is thrown away."""
+
+    def __init__(self, channel: AgentChannel) -> None:
+        self._channel = channel
+
+    def payload(self, data: memoryview | bytes) -> None: ...
+
+    def ended(self) -> None:
+        self._channel.delivered()
+
+    def refused(self, code: str, what: str) -> None: ...
+    def aborted(self, code: str) -> None: ...
+    def drained(self) -> None: ...
+
+
+class LocalService:
+    """Joins streams with connections to ``target``; ``proxy_protocol`` is 0, 1 or 2."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        dialer: LocalDialer,
+        *,
+        kind: Literal["http", "tcp"],
+        target: Endpoint,
+        proxy_protocol: int,
+        on_event: Listener,
+        number: int,
+    ) -> None:
+        self.traffic = Traffic()
+        self.proxy_protocol = proxy_protocol
+        self._pump = pump
+        self._dialer = dialer
+        self._kind = kind
+        self._target = target
+        self._on_event = on_event
+        self._number = number
+        self._tasks = Tasks(f"tunnel {number}")
+
+    def visit(self, channel: AgentChannel, request: Open) -> None:
+        """A visitor has come: dial the service."""
+        if request.probe:
+            self._answer_probe(channel, request.probe)
+            return
+        try:
+            sock = self._dialer.try_now()
+        except DialError as error:
+            self._failed(channel, error)
+            return
+        if sock is not None:
+            self._join(channel, sock, request, b"", ended=False)
+            return
+        early = _Early(channel, lambda: task.cancel())
+        channel.use(early)
+        task = self._tasks.spawn(self._dial(channel, request, early), "dial")
+
+    async def _dial(self, channel: AgentChannel, request: Open, early: _Early) -> None:
+        try:
+            sock = await self._dialer.dial()
+        except DialError as error:
+            if channel.user is early:
+                self._failed(channel, error)
+            return
+        if channel.user is not early or channel.closed:
+            sock.close()
+            return
+        self._join(channel, sock, request, bytes(early.data), ended=early.has_ended)
+
+    def _join(
+        self, channel: AgentChannel, sock: AnySocket, request: Open, early: bytes, *, ended: bool
+    ) -> None:
+        channel.accept()
+        join = Join(self._pump, sock, channel, self.traffic.end)
+        self.traffic.begin(join)
+        channel.use(join)
+        if self.proxy_protocol:
+            header = header_v1 if self.proxy_protocol == 1 else header_v2
+            early = header(parse_address(request.visitor), parse_address(request.ingress)) + early
+        join.start()
+        if early:
+            join.payload(early)
+        if ended:
+            join.ended()
+        if join.flowing:
+            channel.resume()
+
+    def _failed(self, channel: AgentChannel, error: DialError) -> None:
+        code, words = _WHY[error.kind]
+        what = words.format(target=self._target)
+        self.traffic.failed += 1
+        channel.refuse(code, what)
+        self._on_event(Event("service_error", what[0].upper() + what[1:], self._number, code))
+
+    def _answer_probe(self, channel: AgentChannel, nonce: str) -> None:
+        answer = nonce.encode()
+        if self._kind == "http":
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
+                len(answer),
+                answer,
+            )
+        channel.accept()
+        channel.use(_Answering(channel))
+        channel.send(answer)
+        channel.end(delivered=False)
+
+    async def close(self) -> None:
+        """End all connections now."""
+        self.traffic.cancel("agent_closed")
+        await self._tasks.close()
+        await asyncio.sleep(0)
