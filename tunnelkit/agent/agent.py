@@ -53,7 +53,7 @@ def backoff(attempt: int, since: float) -> float:
     if attempt == 0:
         return 0.0
     cap = BACKOFF_CAP if since < BACKOFF_PATIENCE else BACKOFF_LATE_CAP
-    return random.uniform(0, min(cap, BACKOFF_BASE * 2 ** min(attempt, 16)))
+    return random.uniform(0, min(cap, BACKOFF_BASE * 2 ** min(attempt, 16)))  # noqa: S311 - no secret
 
 
 @dataclass(eq=False)
@@ -447,7 +447,7 @@ class Agent:
         self._send(messages.Goodbye())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        while self.active and (left := deadline - loop.time()) > 0:
+        while self.active and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110 - a count, no event
             await asyncio.sleep(min(0.05, left))
         for tunnel in list(self.tunnels.values()):
             await tunnel.service.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,11 +67,12 @@ class Traffic:
 class _Early:
     """The user of a stream while the service is dialled: keeps what comes, up to one buffer."""
 
-    def __init__(self, channel: AgentChannel, give_up: Callable[[], object]) -> None:
+    dialling: asyncio.Task[None]
+
+    def __init__(self, channel: AgentChannel) -> None:
         self.data = bytearray()
         self.has_ended = False
         self._channel = channel
-        self._give_up = give_up
 
     def payload(self, data: memoryview | bytes) -> None:
         self.data += data
@@ -85,7 +85,7 @@ class _Early:
     def refused(self, code: str, what: str) -> None: ...
 
     def aborted(self, code: str) -> None:
-        self._give_up()
+        self.dialling.cancel()
 
     def drained(self) -> None: ...
 
@@ -143,9 +143,9 @@ class LocalService:
         if sock is not None:
             self._join(channel, sock, request, b"", ended=False)
             return
-        early = _Early(channel, lambda: task.cancel())
+        early = _Early(channel)
         channel.use(early)
-        task = self._tasks.spawn(self._dial(channel, request, early), "dial")
+        early.dialling = self._tasks.spawn(self._dial(channel, request, early), "dial")
 
     async def _dial(self, channel: AgentChannel, request: Open, early: _Early) -> None:
         try:

@@ -104,7 +104,10 @@ class Framed:
         """Begin to read; ``received`` came behind the handshake."""
         self.resume()
         if received:
-            self._feed(received)
+            try:
+                self._feed(received)
+            except ProtocolError as error:
+                self.lost("protocol", error)
 
     # --- receiving ------------------------------------------------------------------------------
 
@@ -145,12 +148,16 @@ class Framed:
             self.lost("closed")
             return
         self.heard = True
-        start = reader.whole(pump.area, count)
-        if start:
-            self.bytes_received += count - start
-            self.user.payload(pump.area[start:count])
-        else:
-            self._feed(pump.area[:count])
+        try:
+            start = reader.whole(pump.area, count)
+            if start:
+                self.bytes_received += count - start
+                self.user.payload(pump.area[start:count])
+            else:
+                self._feed(pump.area[:count])
+        except ProtocolError as error:
+            self.lost("protocol", error)
+            return
         if self._greedy:
             pump.loop.call_soon(self._readable)
 
@@ -163,21 +170,18 @@ class Framed:
         self._reader.left -= moved
 
     def _feed(self, data: bytes | memoryview) -> None:
-        try:
-            for opcode, payload in self._reader.feed(data):
-                if opcode == Opcode.BINARY:
-                    self.bytes_received += len(payload)
-                    self.user.payload(payload)
-                elif opcode == Opcode.TEXT:
-                    self.text(bytes(payload))
-                elif opcode == Opcode.PING:
-                    self._send_control(frame(payload, Opcode.PONG, self._frame_key(), self._masker))
-                elif opcode == Opcode.CLOSE:
-                    self.lost("closed")
-                if self.closed:
-                    return
-        except ProtocolError as error:
-            self.lost("protocol", error)
+        for opcode, payload in self._reader.feed(data):
+            if opcode == Opcode.BINARY:
+                self.bytes_received += len(payload)
+                self.user.payload(payload)
+            elif opcode == Opcode.TEXT:
+                self.text(bytes(payload))
+            elif opcode == Opcode.PING:
+                self._send_control(frame(payload, Opcode.PONG, self._frame_key(), self._masker))
+            elif opcode == Opcode.CLOSE:
+                self.lost("closed")
+            if self.closed:
+                return
 
     def text(self, data: bytes) -> None:
         """A text message arrived."""

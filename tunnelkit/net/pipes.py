@@ -40,7 +40,7 @@ else:
 
     def splice(source: int, target: int, count: int) -> int:
         """Not on this platform; :data:`available` says so."""
-        raise OSError("splice(2) is a system call of Linux")
+        raise OSError(source, target, count, "splice(2) is a system call of Linux")
 
     def _make() -> Pipe:
         raise OSError("splice(2) is a system call of Linux")

@@ -77,7 +77,7 @@ if sys.platform == "linux":
             return 0
 else:
 
-    def unsent(sock: AnySocket) -> int:
+    def unsent(sock: AnySocket) -> int:  # noqa: ARG001
         """Not known on this platform."""
         return 0
 

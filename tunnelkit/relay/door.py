@@ -98,7 +98,7 @@ class Door:
 
     def _session_of(self, identity: Identity, head: RequestHead) -> tuple[AgentSession, int]:
         proof = (head.get(SESSION_HEADER.lower().encode()) or b"").decode("latin-1")
-        name, secret, number = (proof.split(":") + ["", ""])[:3]
+        name, secret, number = [*proof.split(":"), "", ""][:3]
         session = self.sessions.get(name)
         if session is None or session.identity != identity or not session.proves(secret):
             raise errors.AuthError(

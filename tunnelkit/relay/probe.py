@@ -58,7 +58,7 @@ class Prober:
     async def _visit(
         self, sock: socket.socket, address: tuple[str, int], tunnel: RelayTunnel, nonce: str
     ) -> None:
-        if sock.connect_ex(address) not in (0,):
+        if sock.connect_ex(address) != 0:
             await writable(sock)
         if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(error, "cannot connect to the relay's own listener")

@@ -116,6 +116,7 @@ class Relay:
             self.domain,
             self._tcp_ports,
             first.host,
+            lambda: self._listeners[0].address,
         )
         self._tunnels = self._door.tunnels = Tunnels(
             self._pump,
@@ -125,7 +126,6 @@ class Relay:
             http=self._http,
             tcp=self._tcp,
             prober=prober,
-            main_address=lambda: self._listeners[0].address,
         )
         self._running = True
         self._tasks.spawn(self._clock(), "clock")

@@ -51,10 +51,12 @@ class Public:
     domain: str
     ports: range | None
     bind: str
+    main_address: Callable[[], tuple[str, int]]
+    """Where the relay's first listener is."""
 
 
 class Tunnels:
-    """What agents ask for. ``main_address`` says where the relay's first listener is."""
+    """What agents ask for."""
 
     def __init__(
         self,
@@ -66,7 +68,6 @@ class Tunnels:
         http: HttpIngress,
         tcp: TcpIngress,
         prober: Prober,
-        main_address: Callable[[], tuple[str, int]],
     ) -> None:
         self._pump = pump
         self._registry = registry
@@ -75,7 +76,7 @@ class Tunnels:
         self._http = http
         self._tcp = tcp
         self._prober = prober
-        self._main_address = main_address
+        self._main_address = public.main_address
 
     async def request(self, session: AgentSession, message: messages.Request) -> None:
         """Answer an agent's request for a tunnel."""
@@ -86,9 +87,8 @@ class Tunnels:
             return
         warnings: tuple[str, ...] = ()
         if self._public.domain and tunnel.key[0] == "http" and not await resolves(tunnel.host):
-            warnings = (
-                f"{tunnel.host} does not resolve here: visitors need a DNS record for *.{self._public.domain}",
-            )
+            wildcard = f"*.{self._public.domain}"
+            warnings = (f"{tunnel.host} does not resolve here: visitors need a DNS record for {wildcard}",)
         if not session.ended and not tunnel.closed:
             session.send(
                 messages.Tunnel(message.id, tunnel.url, tunnel.host, tunnel.port, _name(tunnel), warnings)

@@ -1,0 +1,437 @@
+"""The one connect: every connection that leaves this program is dialled here.
+
+:func:`dial` resolves and races the addresses (RFC 8305); :class:`LocalDialer` is the short way to a
+service on this machine, whose connects are complete as soon as they are begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain, zip_longest
+from typing import Any, Literal, NamedTuple
+
+from tunnelkit.net.ready import writable
+from tunnelkit.net.sockets import tune
+from tunnelkit.wire.address import Endpoint, ip_address, is_loopback
+
+__all__ = ["Address", "DialError", "LocalDialer", "Resolver", "dial", "dial_now"]
+
+STAGGER = 0.25
+"""Seconds that one address has before the next is tried beside it (RFC 8305 §5, §8)."""
+
+MAX_ADDRESSES = 16
+"""Addresses tried of one name. Whoever runs the name decides how many there are."""
+
+MAX_LOOKUPS = 64
+"""Lookups at once, each a thread: names whose servers are dead leave room for others."""
+
+MAX_WAITING = 1024
+"""Names that wait for their lookup; beyond that it fails at once."""
+
+LOOKUP_TIMEOUT = 5.0
+"""Seconds a lookup may take, waiting included: what resolvers give one server (resolv.conf(5))."""
+
+CACHE_SECONDS = 5.0
+"""Seconds an answer is used again. getaddrinfo(3) does not tell the records' own time to live."""
+
+MAX_CACHED = 1024
+"""Names whose answers are kept."""
+
+Kind = Literal["refused", "timeout", "unreachable", "unresolved", "source"]
+
+
+class DialError(OSError):
+    """No connection. ``kind`` is for programs, ``reason`` for people.
+
+    ``refused``: nothing accepts there. ``timeout``: no answer. ``unreachable``: no way there, or no
+    permission or descriptor left here. ``unresolved``: no address for the name. ``source``: the
+    source address is not one of this machine.
+    """
+
+    def __init__(self, kind: Kind, target: object, reason: str) -> None:
+        super().__init__(f"No connection to {target}: {reason}")
+        self.kind: Kind = kind
+        self.reason = reason
+
+
+class Address(NamedTuple):
+    """A socket address as connect(2) takes it."""
+
+    family: socket.AddressFamily
+    sockaddr: tuple[Any, ...] | str
+
+    def __str__(self) -> str:
+        if isinstance(self.sockaddr, str):
+            return str(Endpoint("", 0, self.sockaddr))
+        return str(Endpoint(*self.sockaddr[:2]))
+
+
+# --- connecting ---------------------------------------------------------------------------------
+
+
+def dial_now(address: Address, *, source: str | None = None) -> tuple[socket.socket, bool]:
+    """Begin a connect; the non-blocking socket, and whether it is connected already.
+
+    On loopback and AF_UNIX it nearly always is. If not, the socket turns writable when the connect
+    has come to an end; an AF_UNIX socket does not: its listener's queue is full, close it and try
+    again. Raises :class:`DialError`. ``source`` is the address to leave from.
+    """
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _dial_error(address, error) from error
+    try:
+        sock.setblocking(False)
+        if address.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            _bind(sock, source, address)
+        code = sock.connect_ex(address.sockaddr)
+        if code == 0:
+            return sock, True
+        if code == errno.EINPROGRESS:
+            return sock, _is_connected(sock)
+        if code == errno.EAGAIN and address.family == socket.AF_UNIX:
+            return sock, False
+        raise OSError(code, os.strerror(code))
+    except DialError:
+        sock.close()
+        raise
+    except OSError as error:
+        sock.close()
+        raise _dial_error(address, error) from error
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether a connect is complete; False while it is under way, OSError if it has failed."""
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code)) from None
+        return False
+    # A connect to a free port of the ephemeral range can be given that very port to leave from, and
+    # TCP then connects it to itself (RFC 9293 §3.5, simultaneous open).
+    if peer == sock.getsockname():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    return True
+
+
+def _bind(sock: socket.socket, source: str, address: Address) -> None:
+    if sys.platform == "linux":
+        # The port is chosen at connect, when its destination is known: ip(7). Else all connections
+        # of one source share 28,000 ports.
+        ip_bind_address_no_port = 24  # in the socket module from Python 3.12 on
+        sock.setsockopt(socket.IPPROTO_IP, ip_bind_address_no_port, 1)
+    try:
+        sock.bind((source, 0))
+    except OSError as error:
+        raise DialError("source", address, f"cannot leave from {source}: {error.strerror}") from error
+
+
+_KINDS: dict[int | None, Kind] = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "refused",
+    errno.ENOENT: "refused",  # AF_UNIX
+    errno.ETIMEDOUT: "timeout",
+}
+
+
+def _dial_error(target: object, error: OSError) -> DialError:
+    return DialError(_KINDS.get(error.errno, "unreachable"), target, error.strerror or str(error))
+
+
+_TELLING: Sequence[Kind] = ("refused", "timeout", "source", "unreachable", "unresolved")
+"""Of several failures, the one to report: that of the address which got furthest."""
+
+
+async def dial(
+    endpoint: Endpoint, *, resolver: Resolver, timeout: float, source: str | None = None
+) -> socket.socket:
+    """Connect to ``endpoint`` within ``timeout`` seconds, or raise :class:`DialError`.
+
+    The socket is non-blocking and sends small messages at once. ``source`` is the address to leave
+    from; only addresses of its family are tried.
+    """
+    late: Kind = "timeout" if endpoint.is_unix else "unresolved"
+    try:
+        async with asyncio.timeout(timeout):
+            if endpoint.is_unix:
+                return await _dial_unix(endpoint.path)
+            addresses = await resolver.resolve(endpoint.host, endpoint.port)
+            late = "timeout"
+            return await _race(_in_turn(addresses, source), source)
+    except TimeoutError:
+        raise DialError(late, endpoint, f"no answer within {timeout:g} s") from None
+    except DialError as error:
+        raise DialError(error.kind, endpoint, error.reason) from error
+
+
+async def _dial_unix(path: str) -> socket.socket:
+    pause = 0.001  # seconds; nothing tells when the listener's queue has room again
+    while True:
+        sock, connected = dial_now(Address(socket.AF_UNIX, path))
+        if connected:
+            return sock
+        sock.close()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.1)
+
+
+def _in_turn(addresses: Iterable[Address], source: str | None) -> deque[Address]:
+    """The addresses in the order of trying: families alternate (RFC 8305 §4)."""
+    families: dict[socket.AddressFamily, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address.family, []).append(address)
+    if source is not None:
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        if family not in families:
+            raise DialError("unreachable", source, f"it has no address of the family of {source}")
+        families = {family: families[family]}
+    turns = chain.from_iterable(zip_longest(*families.values()))
+    return deque([address for address in turns if address is not None][:MAX_ADDRESSES])
+
+
+async def _race(todo: deque[Address], source: str | None) -> socket.socket:
+    """The first of the addresses to answer (RFC 8305 §5). A refusal starts the next at once."""
+    loop = asyncio.get_running_loop()
+    begun: dict[socket.socket, Address] = {}
+    ended: asyncio.Queue[socket.socket] = asyncio.Queue()
+    failures: list[DialError] = []
+
+    def connect_ended(sock: socket.socket) -> None:
+        loop.remove_writer(sock.fileno())
+        ended.put_nowait(sock)
+
+    try:
+        while todo or begun:
+            if todo:
+                address = todo.popleft()
+                try:
+                    sock, connected = dial_now(address, source=source)
+                except DialError as error:
+                    failures.append(error)
+                    continue
+                begun[sock] = address
+                if connected:
+                    ended.put_nowait(sock)
+                else:
+                    loop.add_writer(sock.fileno(), connect_ended, sock)
+            try:
+                async with asyncio.timeout(STAGGER if todo else None):
+                    sock = await ended.get()
+            except TimeoutError:
+                continue
+            address = begun.pop(sock)
+            try:
+                return _connected(sock)
+            except OSError as error:
+                failures.append(_dial_error(address, error))
+    finally:
+        for sock in begun:
+            loop.remove_writer(sock.fileno())
+            sock.close()
+    raise min(failures, key=lambda failure: _TELLING.index(failure.kind))
+
+
+def _connected(sock: socket.socket) -> socket.socket:
+    """The socket whose connect has ended, if that went well; else it is closed, and OSError."""
+    try:
+        if not _is_connected(sock):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+    except OSError:
+        sock.close()
+        raise
+    tune(sock)
+    return sock
+
+
+class LocalDialer:
+    """Connections to the one service at ``endpoint``, each within ``timeout`` seconds.
+
+    ::
+
+        sock = dialer.try_now() or await dialer.dial()
+    """
+
+    def __init__(self, endpoint: Endpoint, resolver: Resolver, timeout: float) -> None:
+        self.endpoint = endpoint
+        self._resolver = resolver
+        self._timeout = timeout
+        self._addresses = _addresses_here(endpoint)
+        self._begun: deque[socket.socket] = deque()
+
+    def try_now(self) -> socket.socket | None:
+        """A connected socket without a wait, or None: go on with :meth:`dial`.
+
+        Always None for a service on another machine, or behind a name other than ``localhost``.
+        Raises :class:`DialError` where nothing accepts.
+        """
+        failures: list[DialError] = []
+        for address in self._addresses:
+            try:
+                sock, connected = dial_now(address)
+            except DialError as error:
+                failures.append(error)
+                continue
+            if failures:  # this one comes first from now on
+                self._addresses = [address, *(a for a in self._addresses if a != address)]
+            if connected:
+                return sock
+            if self.endpoint.is_unix:
+                sock.close()
+            else:
+                self._begun.append(sock)
+            return None
+        if failures:
+            raise DialError(failures[0].kind, self.endpoint, failures[0].reason) from failures[0]
+        return None
+
+    async def dial(self) -> socket.socket:
+        """A connected socket; see :func:`dial`."""
+        if not self._begun:
+            return await dial(self.endpoint, resolver=self._resolver, timeout=self._timeout)
+        # One more connect would be seen by the service, and closed unused.
+        sock = self._begun.popleft()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await writable(sock)
+        except TimeoutError:
+            sock.close()
+            reason = f"no answer within {self._timeout:g} s"
+            raise DialError("timeout", self.endpoint, reason) from None
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            return _connected(sock)
+        except OSError as error:
+            raise _dial_error(self.endpoint, error) from error
+
+    def close(self) -> None:
+        """Close connects that :meth:`try_now` began and nobody went on with."""
+        while self._begun:
+            self._begun.popleft().close()
+
+
+def _addresses_here(endpoint: Endpoint) -> list[Address]:
+    """The addresses of ``endpoint`` if they are known, and of this machine, beyond doubt."""
+    if endpoint.is_unix:
+        return [Address(socket.AF_UNIX, endpoint.path)]
+    if not is_loopback(endpoint.host):
+        return []
+    return _known(endpoint.host, endpoint.port) or []
+
+
+# --- resolving ----------------------------------------------------------------------------------
+
+
+class Resolver:
+    """Names to addresses, by getaddrinfo(3) in threads of its own; for one event loop.
+
+    The loop's default executor is everybody's, and no executor will do: the interpreter waits for
+    its threads at exit, and a lookup cannot be interrupted, so that a dead name server would hold up
+    the end of the program. These threads are daemons.
+    """
+
+    def __init__(self, *, timeout: float = LOOKUP_TIMEOUT, cache: float = CACHE_SECONDS) -> None:
+        """``timeout`` and ``cache`` are seconds: for a lookup, and to use its answer again."""
+        self._timeout = timeout
+        self._cache_seconds = cache
+        self._cache: dict[str, tuple[float, Answer]] = {}
+        self._lookups: dict[str, asyncio.Future[Answer | OSError]] = {}
+        self._waiting: deque[str] = deque()
+        self._threads = 0
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """The addresses of ``host``, most preferred first; :class:`DialError` ``unresolved`` if none.
+
+        A numeric address and ``localhost`` (RFC 6761 §6.3) need no lookup.
+        """
+        known = _known(host, port)
+        if known is None:
+            answer = self._cached(host) or await self._look_up(host)
+            known = [Address(family, (ip, port, *rest)) for family, (ip, _, *rest) in answer]
+        return known
+
+    def _cached(self, host: str) -> Answer | None:
+        expires, answer = self._cache.get(host, (0.0, None))
+        return answer if asyncio.get_running_loop().time() < expires else None
+
+    async def _look_up(self, host: str) -> Answer:
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            if len(self._waiting) >= MAX_WAITING:
+                raise DialError("unresolved", host, "too many names wait to be resolved")
+            lookup = self._lookups[host] = asyncio.get_running_loop().create_future()
+            self._waiting.append(host)
+            self._start_threads()
+        # Not cancelled with the one who waits, for others may wait for the same name.
+        await asyncio.wait([lookup], timeout=self._timeout)
+        if not lookup.done():
+            raise DialError("unresolved", host, f"no name server answered in {self._timeout:g} s")
+        answer = lookup.result()
+        if isinstance(answer, OSError):
+            reason = f"the name does not resolve ({answer.strerror or answer})"
+            raise DialError("unresolved", host, reason) from answer
+        return answer
+
+    def _start_threads(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._threads < MAX_LOOKUPS:
+            host = self._waiting.popleft()
+            self._threads += 1
+            threading.Thread(target=self._run, args=(loop, host), name=f"resolve {host}", daemon=True).start()
+
+    def _run(self, loop: asyncio.AbstractEventLoop, host: str) -> None:
+        """In a thread: look ``host`` up."""
+        answer: Answer | OSError
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            answer = [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
+        except OSError as error:
+            answer = error
+        except UnicodeError as error:  # a label that is empty or too long
+            answer = OSError(f"not a host name: {error}")
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(self._looked_up, host, answer)
+
+    def _looked_up(self, host: str, answer: Answer | OSError) -> None:
+        self._threads -= 1
+        self._start_threads()
+        self._lookups.pop(host).set_result(answer)
+        if not isinstance(answer, OSError):
+            self._cache.pop(host, None)
+            while len(self._cache) >= MAX_CACHED:
+                del self._cache[next(iter(self._cache))]  # the oldest
+            now = asyncio.get_running_loop().time()
+            self._cache[host] = now + self._cache_seconds, answer
+
+
+Answer = list[Address]
+
+
+def _known(host: str, port: int) -> Answer | None:
+    """The addresses of ``host`` where no lookup is needed."""
+    if ip_address(host) is None:
+        if not is_loopback(host):
+            return None
+        return [
+            Address(socket.AF_INET6, ("::1", port, 0, 0)),
+            Address(socket.AF_INET, ("127.0.0.1", port)),
+        ]
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except OSError as error:  # the zone of a link-local address that is no interface here
+        raise DialError("unresolved", host, error.strerror or str(error)) from error
+    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
