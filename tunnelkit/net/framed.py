@@ -115,12 +115,12 @@ class Framed:
         """Stop reading: TCP's window does the rest."""
         if self._reading:
             self._reading = False
-            self._pump.loop.remove_reader(self._fd)
+            self._pump.poller.remove_reader(self._fd)
 
     def resume(self) -> None:
         if not self._reading and not self.closed:
             self._reading = True
-            self._pump.loop.add_reader(self._fd, self._readable)
+            self._pump.poller.add_reader(self._fd, self._readable)
             if self._greedy:
                 self._pump.loop.call_soon(self._readable)
 
@@ -281,6 +281,25 @@ class Framed:
         """Send a text message (and the frames ``more`` behind it). Never waits; it is kept if need be."""
         self._send_control(frame(text, Opcode.TEXT, self._frame_key(), self._masker) + more)
 
+    def send_soon(self, text: bytes) -> None:
+        """As :meth:`send_text`, but what is sent next may carry it; by itself it goes within 200 ms.
+
+        MSG_MORE of send(2): the kernel holds back a segment that is not full.
+        """
+        data = frame(text, Opcode.TEXT, self._frame_key(), self._masker)
+        if self._greedy or self.blocked or not _MSG_MORE:
+            self._send_control(data)
+            return
+        try:
+            sent = self._sock.send(data, _MSG_MORE)  # type: ignore[call-arg]  # never TLS here
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._broke()
+            return
+        if sent < len(data):
+            self._keep(data[sent:])
+
     def ping(self) -> None:
         """Ask for a sign of life (RFC 6455 §5.5.2)."""
         self._send_control(frame(b"", Opcode.PING, self._frame_key(), self._masker))
@@ -327,7 +346,7 @@ class Framed:
 
     def _keep(self, data: bytes) -> None:
         self._head = data
-        self._pump.loop.add_writer(self._fd, self._writable)
+        self._pump.poller.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
         try:
@@ -349,7 +368,7 @@ class Framed:
         except OSError:
             self.lost("reset")
             return
-        self._pump.loop.remove_writer(self._fd)
+        self._pump.poller.remove_writer(self._fd)
         self.user.drained()
 
     def close(self) -> None:
@@ -357,7 +376,7 @@ class Framed:
         if not self.closed:
             self.pause()
             if self.blocked:
-                self._pump.loop.remove_writer(self._fd)
+                self._pump.poller.remove_writer(self._fd)
             self.closed = True
             self._head = self._tail = b""
             if self._pipe is not None:

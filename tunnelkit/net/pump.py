@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tunnelkit.net.pipes import PIPE_SIZE, Pipe, Pipes, available
+from tunnelkit.net.poller import make_poller
 from tunnelkit.net.sockets import AnySocket, hard_close, unsent
 from tunnelkit.net.stream import Stream
 from tunnelkit.wire.frames import MAX_HEADER
@@ -79,6 +80,7 @@ class Pump:
         """Where to receive into; ``memory`` is the same with the headroom in front."""
         self.splices = available if splice is None else splice and available
         self.pipes = Pipes() if self.splices else Pipes(0)
+        self.poller = make_poller(loop)
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._resets: dict[AnySocket, asyncio.TimerHandle] = {}
@@ -129,6 +131,7 @@ class Pump:
             hard_close(sock)
         self._resets.clear()
         self.pipes.close()
+        self.poller.close()
 
 
 class Join:
@@ -188,6 +191,15 @@ class Join:
         self._pipe_in: Pipe | None = None  # stream to plain
         self._pipe_out: Pipe | None = None  # plain to stream
 
+    def read_early(self) -> bytes:
+        """What the plain side has sent already, before :meth:`start`: it travels with the opening."""
+        try:
+            count = self.sock.recv_into(self._pump.area)
+        except OSError:
+            return b""  # nothing yet; or broken, which the first read will tell
+        self.received += count
+        return bytes(self._pump.area[:count])
+
     def start(self, received: bytes = b"") -> None:
         """Begin; ``received`` is what has already been read from the plain socket."""
         if received:
@@ -201,14 +213,14 @@ class Join:
 
     def _read_more(self) -> None:
         self._reading = True
-        self._pump.loop.add_reader(self.fd, self._readable)
+        self._pump.poller.add_reader(self.fd, self._readable)
         if self._greedy:
             self._pump.loop.call_soon(self._readable)
 
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
-            self._pump.loop.remove_reader(self.fd)
+            self._pump.poller.remove_reader(self.fd)
         self._pump.watch(self)
 
     def _readable(self) -> None:
@@ -337,7 +349,7 @@ class Join:
         self._writing = False
         self.stalled_since = self._pump.loop.time()
         self.stream.pause()
-        self._pump.loop.add_writer(self.fd, self._writable)
+        self._pump.poller.add_writer(self.fd, self._writable)
         self._pump.watch(self)
 
     def _writable(self) -> None:
@@ -371,7 +383,7 @@ class Join:
     def _resume_writing(self) -> None:
         self._writing = True
         self.stalled_since = 0.0
-        self._pump.loop.remove_writer(self.fd)
+        self._pump.poller.remove_writer(self.fd)
         if self._reading:
             self._pump.unwatch(self)
 
@@ -384,7 +396,8 @@ class Join:
 
     def _write_end(self) -> None:
         try:
-            self.sock.shutdown(1)
+            if not self._read_ended or self._greedy:
+                self.sock.shutdown(1)  # otherwise closing does it
         except BlockingIOError:  # TLS whose close_notify does not fit in yet
             self._ending = True
             self._pending = bytearray()
@@ -476,9 +489,9 @@ class Join:
     def _release(self) -> None:
         if self._reading:
             self._reading = False
-            self._pump.loop.remove_reader(self.fd)
+            self._pump.poller.remove_reader(self.fd)
         if not self._writing:
-            self._pump.loop.remove_writer(self.fd)
+            self._pump.poller.remove_writer(self.fd)
         self._pump.unwatch(self)
         self._give_pipe_in()
         self._give_pipe_out()

@@ -126,13 +126,13 @@ class HttpVisitor:
     def _read(self) -> None:
         if not self._reading:
             self._reading = True
-            self._pump.loop.add_reader(self.fd, self._readable)
+            self._pump.poller.add_reader(self.fd, self._readable)
             self._pump.unwatch(self)
 
     def _pause(self) -> None:
         if self._reading:
             self._reading = False
-            self._pump.loop.remove_reader(self.fd)
+            self._pump.poller.remove_reader(self.fd)
             self._pump.watch(self)
 
     def _readable(self) -> None:
@@ -349,7 +349,7 @@ class HttpVisitor:
             self.stalled_since = self._pump.loop.time()
             if self._upstream is not None:
                 self._upstream.stream.pause()
-            self._pump.loop.add_writer(self.fd, self._writable)
+            self._pump.poller.add_writer(self.fd, self._writable)
             self._pump.watch(self)
 
     def _writable(self) -> None:
@@ -366,7 +366,7 @@ class HttpVisitor:
             return
         self._pending = None
         self.stalled_since = 0.0
-        self._pump.loop.remove_writer(self.fd)
+        self._pump.poller.remove_writer(self.fd)
         if self._reading:
             self._pump.unwatch(self)
         if self._after_flush is not None:
@@ -460,9 +460,9 @@ class HttpVisitor:
     def _detach(self) -> None:
         if self._reading:
             self._reading = False
-            self._pump.loop.remove_reader(self.fd)
+            self._pump.poller.remove_reader(self.fd)
         if self._pending is not None:
-            self._pump.loop.remove_writer(self.fd)
+            self._pump.poller.remove_writer(self.fd)
         self._pump.unwatch(self)
         self._state = _State.CLOSED
         self._ingress.gone(self)

@@ -42,14 +42,13 @@ class _Visit(Join):
         self._tries = 1
 
     def begin(self) -> None:
-        self._open(self.stream)
+        self._open(self.stream, self.read_early())
         self.start()
 
-    def _open(self, channel: RelayChannel) -> None:
+    def _open(self, channel: RelayChannel, payload: bytes = b"") -> None:
         self.stream = channel
-        session = self._tunnel.session
-        session.opening(channel)
-        channel.open(self._request, self)
+        self._tunnel.session.opening(channel)
+        channel.open(self._request, self, payload)
 
     def aborted(self, code: str) -> None:
         if code == "unanswered" and not self.received and self._tries < MAX_TRIES:

@@ -283,7 +283,8 @@ class AgentChannel(Channel):
     def accept(self) -> None:
         """The service is there: payload may flow."""
         self.state = advance(self.state, Event.OPENED)
-        self.send_text(_encode(messages.Opened(self.stream)))
+        # The service's first bytes usually follow at once: one segment for both.
+        self.send_soon(_encode(messages.Opened(self.stream)))
 
     def refuse(self, code: str, what: str) -> None:
         """The service could not be reached."""

@@ -195,7 +195,7 @@ class Control:
 
     def start(self, received: bytes = b"") -> None:
         """Begin to read."""
-        self._loop.add_reader(self._fd, self._readable)
+        self._pump.poller.add_reader(self._fd, self._readable)
         if received:
             self._feed(received)
         if self._greedy:
@@ -280,7 +280,7 @@ class Control:
         if data:
             self._write()
             if self._unsent and not self.closed:
-                self._loop.add_writer(self._fd, self._writable)
+                self._pump.poller.add_writer(self._fd, self._writable)
 
     def _write(self) -> None:
         try:
@@ -294,7 +294,7 @@ class Control:
     def _writable(self) -> None:
         self._write()
         if not self._unsent and not self.closed:
-            self._loop.remove_writer(self._fd)
+            self._pump.poller.remove_writer(self._fd)
 
     def close(self, reason: str = "") -> None:
         """Say goodbye (RFC 6455 §7) and close; ``on_lost`` is not called."""
@@ -312,6 +312,6 @@ class Control:
 
     def _shut(self) -> None:
         self.closed = True
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_writer(self._fd)
+        self._pump.poller.remove_reader(self._fd)
+        self._pump.poller.remove_writer(self._fd)
         self._sock.close()

@@ -35,6 +35,8 @@ class State(Enum):
     ENDED = auto()
     """Both directions have ended; the agent still delivers to the service."""
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python function
+
 
 class Event(Enum):
     """What advances a channel. All but the data itself, which :data:`RELAY_MAY_SEND` governs."""
@@ -45,6 +47,8 @@ class Event(Enum):
     RELAY_END = auto()
     AGENT_END = auto()
     READY = auto()
+
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
