@@ -237,11 +237,15 @@ encode = msgspec.json.Encoder().encode
 """The JSON text of a message, as bytes."""
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: the last for brackets in brackets in brackets."""
+
+
 def decode_control_to_relay(text: bytes | memoryview) -> ControlToRelay | None:
     """The message that an agent sent; None for one that this version does not know."""
     try:
         return _control_to_relay.decode(text)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         _raise_unless_unknown(text, error)
         return None
 
@@ -250,7 +254,7 @@ def decode_control_to_agent(text: bytes | memoryview) -> ControlToAgent | None:
     """The message that a relay sent; None for one that this version does not know."""
     try:
         return _control_to_agent.decode(text)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         _raise_unless_unknown(text, error)
         return None
 
@@ -259,16 +263,16 @@ def decode_channel(text: bytes | memoryview) -> ChannelMessage | None:
     """The message of a data channel; None for one that this version does not know."""
     try:
         return _channel.decode(text)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         _raise_unless_unknown(text, error)
         return None
 
 
-def _raise_unless_unknown(text: bytes | memoryview, error: msgspec.DecodeError) -> None:
+def _raise_unless_unknown(text: bytes | memoryview, error: Exception) -> None:
     """Raise ProtocolError, unless the message is of a kind that only a newer peer knows."""
     try:
         kind = _typed.decode(text).type
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise ProtocolError(f"A malformed message: {error}") from None
     if kind in _known:
         raise ProtocolError(f"A malformed or misplaced {kind} message: {error}") from None
