@@ -152,10 +152,7 @@ class FrameReader:
             return 0
         if self.masked:
             start += 4
-            if (
-                size < start
-                or data[start - 4] | data[start - 3] | data[start - 2] | data[start - 1]
-            ):
+            if size < start or data[start - 4] | data[start - 3] | data[start - 2] | data[start - 1]:
                 return 0
         return start if size == start + length else 0
 
@@ -178,6 +175,12 @@ class FrameReader:
                 self.left -= taken
                 position += taken
                 continue
+            if (end := self._short(view, position, size)) > 0:
+                start = position + (6 if self.masked else 2)
+                opcode = view[position] & 15
+                position = end
+                yield opcode, view[start:end]
+                continue
             parsed = self._header(view[position:])
             if parsed is None:
                 break
@@ -194,15 +197,24 @@ class FrameReader:
             if opcode == Opcode.TEXT:
                 payload = self._text + bytes(payload)
                 if len(payload) > MAX_TEXT:
-                    raise ProtocolError(
-                        f"A text message of more than {MAX_TEXT} bytes on a data channel"
-                    )
+                    raise ProtocolError(f"A text message of more than {MAX_TEXT} bytes on a data channel")
                 self._text = b"" if final else payload
                 if not final:
                     continue
             yield opcode, payload
         if position < size:
             self._carry = bytes(view[position:])
+
+    def _short(self, view: memoryview, position: int, size: int) -> int:
+        """Where the message at ``position`` ends, if it is whole, short and unmasked; else 0."""
+        start = position + (6 if self.masked else 2)
+        if start > size or self._opcode or view[position] not in (0x81, 0x82):
+            return 0
+        length = view[position + 1] - (128 if self.masked else 0)
+        end = start + length
+        if not 0 < length < 126 or end > size or (self.masked and view[start - 4 : start] != _NO_MASK):
+            return 0
+        return end
 
     def _unmasked(self, payload: memoryview) -> bytes | memoryview:
         if self._key == _NO_MASK:
@@ -223,9 +235,7 @@ class FrameReader:
         if first & 0x70:
             raise ProtocolError("A WebSocket frame with a reserved bit set")
         if (second >= 0x80) is not self.masked:
-            raise ProtocolError(
-                "A WebSocket frame that is " + ("not masked" if self.masked else "masked")
-            )
+            raise ProtocolError("A WebSocket frame that is " + ("not masked" if self.masked else "masked"))
         size = 2 + (2 if length == 126 else 8 if length == 127 else 0) + (4 if self.masked else 0)
         if opcode >= 8:
             if opcode > Opcode.PONG or not final or length > MAX_CONTROL:

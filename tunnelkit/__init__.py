@@ -1,0 +1,42 @@
+"""Tunnels from a public address to a service on this machine.
+
+``Tunnel.create`` and ``forward`` work anywhere in a program; ``Relay`` and ``Agent`` are for those
+who have an event loop and want them in it. Errors are in :mod:`tunnelkit.errors`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tunnelkit import errors
+from tunnelkit._version import __version__
+from tunnelkit.errors import *  # noqa: F403
+
+if TYPE_CHECKING:
+    from tunnelkit.agent import Agent
+    from tunnelkit.relay import Relay
+    from tunnelkit.tunnel import Forwarding, Tunnel, forward
+
+__all__ = ["Agent", "Forwarding", "Relay", "Tunnel", "__version__", "errors", "forward"]
+__all__ += errors.__all__
+
+_HOMES = {
+    "Agent": "tunnelkit.agent",
+    "Forwarding": "tunnelkit.tunnel",
+    "Relay": "tunnelkit.relay",
+    "Tunnel": "tunnelkit.tunnel",
+    "forward": "tunnelkit.tunnel",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used when it is used, which keeps ``import tunnelkit`` at a millisecond."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
