@@ -90,11 +90,12 @@ class Chain:
     def channel_gone(self, channel: RelayChannel | AgentChannel) -> None:
         self.gone.set()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message) -> bool:
         assert isinstance(message, Cancel)
         self.cancels.append(message)
         other = self.agent if self.relay.closed or message.code == "from-relay" else self.relay
         other.cancelled(message.stream, message.code, message.sent)
+        return True
 
     async def __aenter__(self) -> Self:
         return self

@@ -92,8 +92,8 @@ def test_a_refusal_is_told_by_its_code_from_two_bytes_alone(code: int) -> None:
         ([b"\x05\x01"], "method 1, which was not offered"),
         ([b"\x05\x00", b"\x04\x00"], "does not speak SOCKS5"),
         ([b"\x05\x00", b"\x05\x00\x00\x02"], "address type 2"),
-        ([b"\x05\x00", b""], "closed the connection"),
-        ([b""], "closed the connection"),
+        ([b"\x05\x00", b""], "closed the connection instead of connecting"),
+        ([b""], "closed the connection in the handshake"),
     ],
 )
 def test_nonsense_is_named(answers: list[bytes], why: str) -> None:

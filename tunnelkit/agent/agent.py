@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from dataclasses import dataclass, field
+from collections import deque
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from tunnelkit import errors
 from tunnelkit._version import __version__
+from tunnelkit.agent.backoff import CAP, STEADY, backoff
 from tunnelkit.agent.events import Event, Listener, ignore
 from tunnelkit.agent.identity import agent_id
 from tunnelkit.agent.link import Link
 from tunnelkit.agent.pool import WARM, Pool
-from tunnelkit.agent.service import LocalService, Traffic
+from tunnelkit.agent.service import LocalService
+from tunnelkit.agent.tunnel import AgentTunnel
 from tunnelkit.net.dial import LocalDialer
 from tunnelkit.net.pump import STALL_TIMEOUT, Pump
 from tunnelkit.net.sockets import AnySocket
@@ -40,53 +42,8 @@ WELCOME_TIMEOUT = 10.0
 TUNNEL_TIMEOUT = 20.0
 """Seconds for the relay to answer a request, its probe and a slow name server included."""
 
-BACKOFF_BASE = 0.25
-BACKOFF_CAP = 5.0
-BACKOFF_PATIENCE = 600.0
-BACKOFF_LATE_CAP = 30.0
-"""Reconnects: the first at once, then exponential with full jitter, at most 5 s apart for ten minutes
-(a relay that restarts, a laptop that changes networks), then 30 s."""
-
-
-def backoff(attempt: int, since: float) -> float:
-    """Seconds before try ``attempt`` (from 0), ``since`` seconds after the connection was lost."""
-    if attempt == 0:
-        return 0.0
-    cap = BACKOFF_CAP if since < BACKOFF_PATIENCE else BACKOFF_LATE_CAP
-    return random.uniform(0, min(cap, BACKOFF_BASE * 2 ** min(attempt, 16)))  # noqa: S311 - no secret
-
-
-@dataclass(eq=False)
-class AgentTunnel:
-    """One tunnel of an agent. ``url``, ``host`` and ``port`` are where visitors go."""
-
-    agent: Agent
-    number: int
-    kind: Literal["http", "tcp"]
-    target: Endpoint
-    name: str
-    remote_port: int
-    host_header: str
-    service: LocalService
-    url: str = ""
-    host: str = ""
-    port: int = 0
-    warnings: tuple[str, ...] = ()
-    up: bool = False
-    chosen: bool = False
-    """Whether the relay chose the port, and may choose another when this one has gone."""
-    error: errors.TunnelkitError | None = None
-    """Why the tunnel is lost for good."""
-    answer: asyncio.Future[None] | None = field(default=None, repr=False)
-
-    @property
-    def traffic(self) -> Traffic:
-        """Connections and bytes so far."""
-        return self.service.traffic
-
-    async def close(self) -> None:
-        """Close the tunnel; what runs on it ends. Safe to call twice."""
-        await self.agent.close_tunnel(self)
+MAX_FAREWELLS = 100
+"""Tunnels closed last whose closing is said again after a reconnect: as many as a relay allows at once."""
 
 
 class Agent:
@@ -127,7 +84,9 @@ class Agent:
         self._welcomed: asyncio.Future[None]
         self._session = ("", "")
         self._next = 0
-        self._closing = False
+        self._farewells: deque[int] = deque(maxlen=MAX_FAREWELLS)
+        self._running = False
+        self._closed: asyncio.Future[None] | None = None
         self._over: asyncio.Future[errors.TunnelkitError | None]
 
     async def __aenter__(self) -> Self:
@@ -149,10 +108,11 @@ class Agent:
         self._pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
         self._over = loop.create_future()
         self._pool = self._new_pool()
+        self._running = True
         try:
             await self._connect()
         except BaseException:
-            await self._shut()
+            await self.close()
             raise
         self._tasks.spawn(self._keep_connected(), "connection")
         self._tasks.spawn(self._clock(), "clock")
@@ -171,9 +131,12 @@ class Agent:
         session, secret = self._session
         return await self._link.channel(session, secret, number)
 
-    def _send(self, message: messages.Message) -> None:
-        if self._control is not None:
-            self._control.send(message)
+    def _send(self, message: messages.Message) -> bool:
+        """Send on the control connection; False where there is none."""
+        if self._control is None or self._control.closed:
+            return False
+        self._control.send(message)
+        return True
 
     async def wait(self) -> None:
         """Return when the agent is closed; raises what ended its last tunnel, if something did."""
@@ -197,38 +160,30 @@ class Agent:
             on_lost=lambda code: None if lost.done() else lost.set_result(code),
         )
         self._control = control
-        session, secret = self._session
         try:
-            control.start(rest)
-            control.send(messages.Hello(self._identity, __version__, session, secret))
-            async with asyncio.timeout(WELCOME_TIMEOUT):
-                await asyncio.wait([self._welcomed, lost], return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
-            control.drop("timeout")
-        except asyncio.CancelledError:
-            control.close()
-            self._control = None
+            await self._introduce(control, rest)
+        except BaseException:
+            self._disconnect()
             raise
-        if not self._welcomed.done():
-            control.close()
-            self._control = None
-            raise errors.RelayUnreachableError(f"The relay at {self.relay} did not greet this agent")
-        try:
-            self._welcomed.result()
-        except errors.TunnelkitError:
-            control.close()
-            self._control = None
-            raise
-        self.connected = True
         self._on_event(Event("connected", f"Connected to {self.relay}"))
+
+    async def _introduce(self, control: Control, rest: bytes) -> None:
+        control.start(rest)
+        control.send(messages.Hello(self._identity, __version__, *self._session))
+        either: list[asyncio.Future[Any]] = [self._welcomed, self._lost]
+        await asyncio.wait(either, timeout=WELCOME_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        if not self._welcomed.done():
+            raise errors.RelayUnreachableError(f"The relay at {self.relay} did not greet this agent")
+        self._welcomed.result()
 
     def _received(self, text: bytes) -> None:
         message = messages.decode_control_to_agent(text)
         match message:
             case messages.Welcome():
                 self._greeted(message)
-            case messages.Tunnel() | messages.Refused() if not self._welcomed.done():
-                self._welcomed.set_exception(errors.ProtocolError("The relay answered before it greeted"))
+            case messages.Refused() if not self._welcomed.done():
+                error = errors.from_code(message.code, message.what, message.hint or None)
+                self._welcomed.set_exception(error)
             case messages.Tunnel():
                 self._tunnel_up(message)
             case messages.Refused():
@@ -250,13 +205,19 @@ class Agent:
     def _greeted(self, message: messages.Welcome) -> None:
         if self._welcomed.done():
             raise errors.ProtocolError("A second welcome")
-        if not message.resumed and self._session[0]:
+        if message.resumed:
+            self._pool.resumed()
+            for number in self._farewells:
+                self._send(messages.Close(number))
+        elif self._session[0]:
             self._tasks.spawn(self._pool.close(), "old data channels")
             self._pool = self._new_pool()
+            self._farewells.clear()
         self._session = (message.session, message.secret)
         self._pool.limit = message.max_channels
         self._liveness = Liveness(max(0.1, message.ping_interval), max(0.1, message.ping_timeout))
         self._welcomed.set_result(None)
+        self.connected = True
         if not self._pool.channels:
             self._pool.more(WARM)
         for tunnel in self.tunnels.values():
@@ -266,15 +227,17 @@ class Agent:
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
+        attempt, lost_at = 0, 0.0
         while True:
+            connected_at = loop.time()
             code = await self._lost
+            if not attempt or loop.time() - connected_at >= STEADY:
+                attempt, lost_at = 0, loop.time()
             self._control = None
             self.connected = False
-            since = loop.time()
             self._on_event(Event("disconnected", f"The connection to {self.relay} is lost", code=code))
-            attempt = 0
             while not self.connected:
-                delay = backoff(attempt, loop.time() - since)
+                delay = backoff(attempt, loop.time() - lost_at)
                 attempt += 1
                 if delay:
                     self._on_event(Event("retrying", f"Next try in {delay:.1f} s", delay=delay))
@@ -312,6 +275,13 @@ class Agent:
             raise errors.InvalidError(f"{kind!r} is no kind of tunnel", hint="Give http or tcp")
         if proxy_protocol not in (0, 1, 2):
             raise errors.InvalidError("The PROXY protocol has versions 1 and 2")
+        if proxy_protocol and kind == "http":
+            raise errors.InvalidError(
+                "The PROXY protocol names the one visitor of a connection, and HTTP has many",
+                hint="The visitor's address is in X-Forwarded-For",
+            )
+        if self._closed is not None:
+            raise errors.RelayError("The agent is closed")
         endpoint = target if isinstance(target, Endpoint) else parse_target(target)
         if remote_port:
             parse_port(remote_port)
@@ -334,10 +304,10 @@ class Agent:
             remote_port,
             _host_of(endpoint) if host_header == "rewrite" else host_header,
             service,
+            asyncio.get_running_loop().create_future(),
             chosen=not remote_port,
         )
         self.tunnels[tunnel.number] = tunnel
-        tunnel.answer = asyncio.get_running_loop().create_future()
         try:
             if self.connected:
                 self._request(tunnel)
@@ -380,7 +350,7 @@ class Agent:
         self._on_event(Event("tunnel_up", message.url, tunnel.number))
         for warning in message.warnings:
             self._on_event(Event("warning", warning, tunnel.number, "name_unresolved"))
-        if tunnel.answer is not None and not tunnel.answer.done():
+        if not tunnel.answered:
             tunnel.answer.set_result(None)
 
     def _tunnel_refused(self, message: messages.Refused) -> None:
@@ -391,17 +361,13 @@ class Agent:
         if isinstance(error, errors.PortTakenError) and tunnel.chosen and tunnel.remote_port:
             tunnel.remote_port = 0  # the relay chose this port, and chooses another
             self._request(tunnel)
-        elif (
-            isinstance(error, errors.TunnelTimeoutError)
-            and tunnel.answer is not None
-            and tunnel.answer.done()
-        ):
+        elif isinstance(error, errors.TunnelTimeoutError) and tunnel.answered:
             self._tasks.spawn(self._request_later(tunnel), "request again")
         else:
             self._tunnel_lost(message.id, error)
 
     async def _request_later(self, tunnel: AgentTunnel) -> None:
-        await asyncio.sleep(BACKOFF_CAP)
+        await asyncio.sleep(CAP)
         if tunnel.number in self.tunnels and not tunnel.up:
             self._request(tunnel)
 
@@ -411,7 +377,7 @@ class Agent:
             return
         tunnel.up = False
         tunnel.error = error
-        if tunnel.answer is not None and not tunnel.answer.done():
+        if not tunnel.answered:
             tunnel.answer.set_exception(error)
             return
         self._on_event(Event("tunnel_lost", error.what, number, error.code))
@@ -421,13 +387,14 @@ class Agent:
     async def close_tunnel(self, tunnel: AgentTunnel) -> None:
         """Close one tunnel."""
         if self.tunnels.pop(tunnel.number, None) is not None:
+            self._farewells.append(tunnel.number)
             self._send(messages.Close(tunnel.number))
         tunnel.up = False
         await tunnel.service.close()
 
     def _visitor(self, channel: AgentChannel, request: messages.Open) -> None:
         tunnel = self.tunnels.get(request.tunnel)
-        if tunnel is None or self._closing:
+        if tunnel is None or self._closed is not None:
             channel.refuse("no_tunnel", "The tunnel is closed")
         else:
             tunnel.service.visit(channel, request)
@@ -440,30 +407,52 @@ class Agent:
         return sum(tunnel.traffic.open for tunnel in self.tunnels.values())
 
     async def close(self, *, grace: float = 0.0) -> None:
-        """Take no more visitors, let what runs finish for at most ``grace`` seconds, then end it."""
-        if self._closing:
-            return
-        self._closing = True
-        self._send(messages.Goodbye())
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace
-        while self.active and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110 - a count, no event
-            await asyncio.sleep(min(0.05, left))
-        for tunnel in list(self.tunnels.values()):
-            await tunnel.service.close()
-        await self._shut()
+        """Take no more visitors, let what runs finish for at most ``grace`` seconds, then end it.
 
-    async def _shut(self) -> None:
-        await self._tasks.close()
+        Safe to call twice, and from several tasks. Who is cancelled meanwhile skips the grace, and
+        leaves nothing open.
+        """
+        if not self._running:
+            return
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
+            return
+        loop = asyncio.get_running_loop()
+        self._closed = loop.create_future()
+        try:
+            self._send(messages.Goodbye())
+            deadline = loop.time() + grace
+            while self.active and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110 - a count, no event
+                await asyncio.sleep(min(0.05, left))
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        for tunnel in self.tunnels.values():
+            if not tunnel.answered:
+                tunnel.answer.set_exception(errors.RelayError("The agent is closed"))
+        async with AsyncExitStack() as stack:  # all of it is called, last one first
+            stack.callback(self._has_closed)
+            stack.push_async_callback(self._pool.close)
+            stack.callback(self._disconnect)
+            stack.push_async_callback(self._tasks.close)
+            for tunnel in self.tunnels.values():
+                stack.push_async_callback(tunnel.service.close)
+
+    def _disconnect(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
         self.connected = False
-        await self._pool.close()
+
+    def _has_closed(self) -> None:
         self._pump.close()
         self._link.close()
+        self._running = False
         if not self._over.done():
             self._over.set_result(None)
+        if self._closed is not None:
+            self._closed.set_result(None)
 
 
 def _host_of(target: Endpoint) -> str:

@@ -36,6 +36,8 @@ class Link:
         fingerprint: str | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        if not all("!" <= character <= "~" for character in token):
+            raise errors.InvalidError("The token is malformed", hint="It is visible ASCII without spaces")
         self.url = url
         self.random_mask = not url.secure and not is_loopback(url.host)
         """RFC 6455 §10.3: what an intermediary on plain text could read must not be predictable."""

@@ -33,7 +33,7 @@ class Pool:
     """The data channels of one session.
 
     ``dial(number)`` shakes hands for channel ``number`` and returns its socket with what came
-    behind. ``on_open`` gets each visitor; ``send`` sends on the control connection.
+    behind. ``on_open`` gets each visitor; ``send`` sends on the control connection, if there is one.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Pool:
         dial: Dial,
         *,
         on_open: Callable[[AgentChannel, Open], None],
-        send: Callable[[Message], None],
+        send: Callable[[Message], bool],
         random_mask: bool,
     ) -> None:
         self.channels: dict[int, AgentChannel] = {}
@@ -91,12 +91,18 @@ class Pool:
     def channel_gone(self, channel: AgentChannel) -> None:
         self.channels.pop(channel.number, None)
 
-    def send(self, message: Message) -> None:
-        self._send(message)
+    def send(self, message: Message) -> bool:
+        return self._send(message)
 
     def find(self, number: int) -> AgentChannel | None:
         """The channel ``number``, if it is there."""
         return self.channels.get(number)
+
+    def resumed(self) -> None:
+        """The session goes on over a new control connection; the old one may have taken aborts with it."""
+        for channel in list(self.channels.values()):
+            if channel.cancelling:
+                channel.lost("cancelled")
 
     def drop(self, code: str) -> None:
         """The session is gone: so are its channels."""
@@ -104,5 +110,8 @@ class Pool:
             channel.lost(code)
 
     async def close(self) -> None:
-        await self._tasks.close()
-        self.drop("agent_closed")
+        """End all channels now."""
+        try:
+            await self._tasks.close()
+        finally:
+            self.drop("agent_closed")

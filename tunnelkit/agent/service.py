@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunnelkit.agent.events import Event, Listener
+from tunnelkit.errors import InvalidError
 from tunnelkit.net.dial import DialError, LocalDialer
 from tunnelkit.net.pump import READ_SIZE, Join, Pump
 from tunnelkit.net.sockets import AnySocket
@@ -168,7 +169,7 @@ class LocalService:
         channel.use(join)
         if self.proxy_protocol:
             header = header_v1 if self.proxy_protocol == 1 else header_v2
-            early = header(parse_address(request.visitor), parse_address(request.ingress)) + early
+            early = header(_address(request.visitor), _address(request.ingress)) + early
         join.start()
         if early:
             join.payload(early)
@@ -199,5 +200,14 @@ class LocalService:
     async def close(self) -> None:
         """End all connections now."""
         self.traffic.cancel("agent_closed")
-        await self._tasks.close()
-        await asyncio.sleep(0)
+        try:
+            await self._tasks.close()
+        finally:
+            self._dialer.close()
+
+
+def _address(text: str) -> Endpoint | None:
+    try:
+        return parse_address(text)
+    except InvalidError:
+        return None

@@ -334,6 +334,9 @@ def _addresses_here(endpoint: Endpoint) -> list[Address]:
 
 # --- resolving ----------------------------------------------------------------------------------
 
+Answer = list[tuple[socket.AddressFamily, tuple[Any, ...]]]
+"""What getaddrinfo(3) said of a name, before a port is filled in."""
+
 
 class Resolver:
     """Names to addresses, by getaddrinfo(3) in threads of its own; for one event loop.
@@ -385,6 +388,13 @@ class Resolver:
             raise DialError("unresolved", host, reason) from answer
         return answer
 
+    def close(self) -> None:
+        """Answer those who wait in the negative. Lookups under way end by themselves."""
+        self._waiting.clear()
+        for lookup in self._lookups.values():
+            lookup.set_result(OSError("the resolver is closed"))
+        self._lookups.clear()
+
     def _start_threads(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting and self._threads < MAX_LOOKUPS:
@@ -397,7 +407,7 @@ class Resolver:
         answer: Answer | OSError
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            answer = [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
+            answer = [(family, sockaddr) for family, _, _, _, sockaddr in found]
         except OSError as error:
             answer = error
         except UnicodeError as error:  # a label that is empty or too long
@@ -408,7 +418,8 @@ class Resolver:
     def _looked_up(self, host: str, answer: Answer | OSError) -> None:
         self._threads -= 1
         self._start_threads()
-        self._lookups.pop(host).set_result(answer)
+        if (lookup := self._lookups.pop(host, None)) is not None:
+            lookup.set_result(answer)
         if not isinstance(answer, OSError):
             self._cache.pop(host, None)
             while len(self._cache) >= MAX_CACHED:
@@ -417,10 +428,7 @@ class Resolver:
             self._cache[host] = now + self._cache_seconds, answer
 
 
-Answer = list[Address]
-
-
-def _known(host: str, port: int) -> Answer | None:
+def _known(host: str, port: int) -> list[Address] | None:
     """The addresses of ``host`` where no lookup is needed."""
     if ip_address(host) is None:
         if not is_loopback(host):

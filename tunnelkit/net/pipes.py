@@ -90,7 +90,7 @@ class Pipes:
         """A pipe of one's own, or None: copy instead."""
         if self._free:
             return self._free.pop()
-        if not self._left:
+        if self._closed or not self._left:
             return None
         try:
             pipe = self._make()

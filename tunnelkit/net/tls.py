@@ -31,6 +31,10 @@ here. Larger ones gain less than a tenth."""
 MAX_SEND = 256 * 1024
 """Bytes encrypted in one call of ``send``, so that a peer with a fast link cannot keep the loop."""
 
+MAX_ROUNDS = 16
+"""Receives in one call of ``recv_into``: a peer that sends records without payload, as fast as they
+are read, cannot keep the loop."""
+
 MAX_ANSWERS = 64 * 1024
 """Bytes kept that OpenSSL wants to send by itself (alerts, key updates). A peer that provokes more
 and reads none of it is cut off."""
@@ -86,7 +90,7 @@ class TlsSocket:
         self._owed = 0  # the plaintext bytes in it, which the caller sends once more
         self._sent_end = False
         self._received_end = False
-        self._fresh_end = False  # received, and not yet reported by recv_into
+        self._fresh_end = False  # received, but not reported by recv_into yet
 
     # --- handshake ------------------------------------------------------------------------------
 
@@ -156,27 +160,25 @@ class TlsSocket:
         ConnectionAbortedError where the connection ended without one, or was tampered with.
         """
         view = memoryview(buffer)
-        if self._received_end:
-            self._fresh_end = False
-            return 0
-        count = self._decrypt(view) if self._plaintext or self._incoming.pending else 0
-        # What is held of an unfinished record has to fit in with what is received now.
-        while (room := len(view) - count - MAX_RECORD) >= MAX_RECORD or not count:
-            if self._received_end:
+        count = self._decrypt(view) if self.pending() else 0
+        for _ in range(MAX_ROUNDS):
+            # What is held of an unfinished record has to fit in with what is received now.
+            room = len(view) - count - MAX_RECORD
+            if self._received_end or (count and room < MAX_RECORD):
                 break
             try:
                 received = self._receive_through(view[count:], room)
-            except BlockingIOError:
+            except OSError:
                 if count:
-                    break
+                    break  # what has arrived comes first; a failure is told the next time
                 raise
             count += self._decrypt(view[count:])
             if count and received < CHUNK:
                 break  # the kernel has no more
-        if count:
-            return count
-        self._fresh_end = False
-        return 0
+        if not count and not self._received_end:
+            raise BlockingIOError
+        self._fresh_end = self._received_end and count > 0
+        return count
 
     def _receive_through(self, scratch: memoryview, room: int) -> int:
         """Pass ciphertext on by way of ``scratch``, where its plaintext goes: no other buffer."""
@@ -201,7 +203,7 @@ class TlsSocket:
             while count < room:
                 read = cast(int, self._tls.read(room - count, view[count:]))
                 if not read:
-                    self._received_end = self._fresh_end = True
+                    self._end_received()
                     break
                 count += read
                 if not self._incoming.pending:
@@ -209,13 +211,17 @@ class TlsSocket:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._received_end = self._fresh_end = True
+            self._end_received()
         except ssl.SSLError as error:
             self._flush_answers()
             raise ConnectionAbortedError(f"TLS failed: {_reason(error)}") from error
         if self._outgoing.pending:
             self._flush_answers()
         return count
+
+    def _end_received(self) -> None:
+        self._received_end = True
+        self._incoming.read()  # what follows a close_notify is ignored (RFC 8446 §6.1)
 
     # --- sending --------------------------------------------------------------------------------
 

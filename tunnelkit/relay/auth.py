@@ -12,9 +12,8 @@ from tunnelkit.errors import AuthMissingError
 
 __all__ = ["AnyToken", "Authorizer", "Identity", "TokenList", "bearer"]
 
-MIN_TOKEN = 1
 MAX_TOKEN = 1024
-"""Bytes of a token; longer ones are refused unread."""
+"""Characters of a token; longer ones are refused unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,11 @@ class TokenList:
     def __init__(self, tokens: Iterable[str]) -> None:
         self._digests = []
         for token in tokens:
-            if not token.strip() or len(token.encode()) > MAX_TOKEN:
+            # What is not visible ASCII does not survive an HTTP header (RFC 6750 §2.1 allows fewer).
+            if not 0 < len(token) <= MAX_TOKEN or not all("!" <= character <= "~" for character in token):
                 raise AuthMissingError(
-                    "A token for the relay is empty or far too long",
-                    hint="Give a token of 1 to 1024 bytes",
+                    "A token for the relay is empty or malformed",
+                    hint=f"A token has 1 to {MAX_TOKEN} visible ASCII characters, and no space among them",
                 )
             self._digests.append(_digest(token))
         if not self._digests:

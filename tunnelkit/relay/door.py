@@ -160,11 +160,14 @@ class Door:
                 limits.channels_per_session,
             )
         )
-        session.ask()
+        session.greeted()
         return session
 
     def _message(self, session: AgentSession, message: messages.ControlToRelay | None) -> None:
         match message:
+            case messages.Request() if self.draining:
+                error = errors.LimitError("The relay shuts down", hint="Try again later")
+                session.send(messages.Refused(error.code, error.what, message.id, error.hint))
             case messages.Request():
                 self.tasks.spawn(self.tunnels.request(session, message), f"tunnel {message.id}")
             case messages.Close(id=number) if number in session.tunnels:
@@ -203,7 +206,6 @@ class Door:
         """End all sessions."""
         await self.tasks.close()
         for control in list(self._unintroduced):
-            control.close()
             control.drop("closed")
         for session in list(self.sessions.values()):
             session.end("relay_closed")

@@ -12,7 +12,6 @@ from tunnelkit.net.stream import Stream
 from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.wire.http_body import ChunkScanner
 from tunnelkit.wire.http_head import (
-    MAX_HEAD,
     Framing,
     HeadError,
     ResponseHead,
@@ -30,6 +29,9 @@ __all__ = ["Upstream"]
 _HOST_REFUSED = (b"Invalid Host header", b"Blocked request", b"Blocked host", b"DisallowedHost")
 """What webpack, Vite, Rails and Django say to a Host they do not know."""
 
+_REFUSED = {"service_timeout": 504, "no_tunnel": 404}
+"""What a visitor is answered where an agent refuses a stream; 502 for what is not here."""
+
 
 class Upstream:
     """A stream to the service behind ``tunnel``; a :class:`~tunnelkit.net.stream.StreamUser`."""
@@ -37,11 +39,13 @@ class Upstream:
     __slots__ = (
         "_buffer",
         "_closing",
+        "_doubtful",
         "_framing",
         "_in_head",
         "_ingress",
         "_left",
         "_method",
+        "_previous",
         "_reusable",
         "_scanner",
         "_tunnel",
@@ -62,6 +66,7 @@ class Upstream:
         self._tunnel = tunnel
         self._closing = False
         self._method = b""
+        self._previous: ResponseHead | None = None
         self._in_head = True
         self._buffer = b""  # of a response head that is not whole yet
         self._framing = Framing.NONE
@@ -69,6 +74,7 @@ class Upstream:
         self._scanner: ChunkScanner | None = None
         self._unchunk = False  # the visitor speaks HTTP/1.0: chunks are taken apart
         self._reusable = False
+        self._doubtful = False  # whether the service knows the host: the page will tell
 
     def carry(self, visitor: HttpVisitor, method: bytes) -> None:
         """From now on this stream carries ``visitor``'s request; its bytes are sent by the visitor."""
@@ -76,6 +82,11 @@ class Upstream:
         self._method = method
         self._in_head = True
         self._buffer = b""
+
+    @property
+    def answering(self) -> bool:
+        """Whether the visitor has the beginning of its response."""
+        return not self._in_head
 
     # --- the response ---------------------------------------------------------------------------
 
@@ -86,10 +97,12 @@ class Upstream:
                 self.give_up()  # bytes that nobody asked for: a service out of step
             return
         try:
-            if self._in_head:
-                self._heads(visitor, self._buffer + data if self._buffer else bytes(data))
-            else:
+            if not self._in_head:
                 self._body(visitor, data)
+            elif self._buffer:
+                self._heads(visitor, self._buffer + data, len(self._buffer))
+            else:
+                self._heads(visitor, bytes(data))
         except HeadError:
             self._broken(visitor)
 
@@ -100,12 +113,14 @@ class Upstream:
         if self._in_head:
             visitor.fail(502, "service_invalid")
         else:
-            visitor.abort()
+            visitor.response_broken()
 
-    def _heads(self, visitor: HttpVisitor, data: bytes) -> None:
-        end = find_head_end(data)
+    def _heads(self, visitor: HttpVisitor, data: bytes, searched: int = 0) -> None:
+        end = find_head_end(data, 0, searched)
         while end > 0:
-            head = parse_response(data[:end], method=self._method)
+            self._previous = head = parse_response(
+                data[:end], method=self._method, previous=self._previous
+            )
             if head.status >= 200 or head.status == 101:
                 break
             if visitor.head.version:  # HTTP/1.0 knows no interim answers (RFC 9110 §15.2)
@@ -113,8 +128,6 @@ class Upstream:
             data = data[end:]
             end = find_head_end(data)
         else:
-            if len(data) > MAX_HEAD:
-                raise HeadError("A response head that is too long", status=502)
             self._buffer = data
             return
         self._buffer = b""
@@ -135,9 +148,12 @@ class Upstream:
         keep = visitor.answered(delimited=delimited)
         chunked = framing is Framing.CHUNKED and not self._unchunk
         out = build_response(head, keep_alive=keep, visitor_version=visitor.head.version, chunked=chunked)
-        if head.status in (400, 403) and not self._tunnel.host_header and not self._tunnel.hinted:
-            self._hint(data)
         rest = len(data) - end
+        if head.status in (400, 403) and not self._tunnel.host_header and not self._tunnel.hinted:
+            if rest:
+                self._hint(data)
+            else:
+                self._doubtful = framing is not Framing.NONE
         if framing is Framing.NONE or (framing is Framing.LENGTH and rest >= head.length):
             surplus = rest - head.length
             visitor.write(out + data[end : len(data) - surplus] if head.length else out)
@@ -148,6 +164,8 @@ class Upstream:
                 self._body(visitor, memoryview(data)[end:])
 
     def _body(self, visitor: HttpVisitor, data: memoryview | bytes) -> None:
+        if self._doubtful:
+            self._hint(bytes(data))
         size = len(data)
         if self._framing is Framing.LENGTH:
             if size < self._left:
@@ -196,6 +214,8 @@ class Upstream:
         visitor.upgrade(self.stream, out + rest)
 
     def _hint(self, data: bytes) -> None:
+        """Tell the agent if the beginning of an error page says that the host is not known."""
+        self._doubtful = False
         if any(words in data for words in _HOST_REFUSED):
             self._tunnel.hinted = True
             self._ingress.notice_host_refused(self._tunnel)
@@ -231,15 +251,12 @@ class Upstream:
         elif self._framing is Framing.UNTIL_CLOSE and code == "service_closed":
             visitor.response_done()
         else:
-            visitor.abort()
+            visitor.response_broken()
 
     def refused(self, code: str, what: str) -> None:
         visitor, self.visitor = self.visitor, None
         if visitor is not None:
-            if code == "service_timeout":
-                visitor.fail(504, code)
-            else:
-                visitor.fail(502, code)
+            visitor.fail(_REFUSED.get(code, 502), code)
 
     def aborted(self, code: str) -> None:
         visitor, self.visitor = self.visitor, None

@@ -7,7 +7,6 @@ waits is bounded: one buffer each way, then TCP's window does the rest.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,13 @@ from tunnelkit.errors import LimitError, TunnelkitError
 from tunnelkit.net.pump import READ_SIZE
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import Stream
+from tunnelkit.relay.http_connection import HttpConnection
 from tunnelkit.relay.http_upstream import Upstream
 from tunnelkit.relay.pages import error_page
 from tunnelkit.relay.registry import Away, RelayTunnel
+from tunnelkit.transport.channels import RelayChannel
 from tunnelkit.wire.http_body import ChunkScanner
 from tunnelkit.wire.http_head import (
-    MAX_HEAD,
     Framing,
     HeadError,
     RequestHead,
@@ -52,11 +52,10 @@ class _State(Enum):
     CLOSED = auto()
 
 
-class HttpVisitor:
+class HttpVisitor(HttpConnection):
     """See the module. ``address`` is the visitor's; ``tunnel`` is set on a tunnel's own port."""
 
     __slots__ = (
-        "_after_flush",
         "_buffer",
         "_fixed",
         "_forwarded",
@@ -65,22 +64,18 @@ class HttpVisitor:
         "_ingress",
         "_keep",
         "_left",
-        "_pending",
+        "_moved",
+        "_previous",
         "_probe",
-        "_pump",
-        "_reading",
         "_request",
         "_retried",
         "_scanner",
-        "_sock",
         "_state",
         "_tunnel",
         "_upstream",
         "address",
-        "fd",
         "head",
         "request_done",
-        "stalled_since",
     )
 
     head: RequestHead
@@ -93,47 +88,31 @@ class HttpVisitor:
         tunnel: RelayTunnel | None,
         probe: str,
     ) -> None:
+        super().__init__(ingress.pump, sock)
         self.address = address
-        self.fd = sock.fileno()
-        self.stalled_since = 0.0
         self.request_done = True
         """Whether the current request has been passed on whole."""
         self._ingress = ingress
-        self._pump = ingress.pump
-        self._sock = sock
         self._fixed = tunnel
         self._tunnel: RelayTunnel | None = None
         self._host = b""  # the Host that led to _tunnel
+        self._previous: RequestHead | None = None  # browsers say much the same each time
         self._probe = probe
         self._forwarded = b""
         self._forwarded_host: bytes | None = None
         self._state = _State.HEAD
         self._upstream: Upstream | None = None
         self._buffer = b""  # received and not yet looked at
-        self._pending: bytearray | None = None  # to be sent to the visitor
         self._request = b""  # the request as sent, while it may have to be sent again
         self._retried = False
         self._left = 0
+        self._moved = False  # the request's body has gone on since its clock was looked at
         self._scanner: ChunkScanner | None = None
         self._keep = True
-        self._after_flush: Callable[[], None] | None = None  # what to do once what is pending is out
-        self._reading = False
         ingress.heads[self] = ingress.now() + ingress.limits.head_timeout
         self._read()
 
     # --- receiving ------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        if not self._reading:
-            self._reading = True
-            self._pump.poller.add_reader(self.fd, self._readable)
-            self._pump.unwatch(self)
-
-    def _pause(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._pump.poller.remove_reader(self.fd)
-            self._pump.watch(self)
 
     def _readable(self) -> None:
         try:
@@ -147,7 +126,10 @@ class HttpVisitor:
         if not count:
             self._end()
         elif self._state is _State.HEAD:
-            self._heads(self._buffer + data if self._buffer else bytes(data))
+            if self._buffer:
+                self._heads(self._buffer + data, len(self._buffer))
+            else:
+                self._heads(bytes(data))
         elif self._state is _State.BODY:
             self._body(data, buffered=True)
         elif self._state is _State.LINGER:
@@ -168,19 +150,20 @@ class HttpVisitor:
         else:
             self._shut()
 
-    def _heads(self, data: bytes) -> None:
+    def _heads(self, data: bytes, searched: int = 0) -> None:
+        """Take what begins with a head; its first ``searched`` bytes have been looked through."""
         if data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112 §2.2
+            searched = 0
         ingress = self._ingress
         try:
-            end = find_head_end(data)
+            end = find_head_end(data, 0, searched)
             if end < 0:
-                if len(data) > MAX_HEAD:
-                    raise HeadError("A request head that is too long", status=431)
                 self._buffer = data
                 ingress.head_started(self)
+                self._read()
                 return
-            self.head = head = parse_request(data[:end])
+            self.head = self._previous = head = parse_request(data[:end], self._previous)
         except HeadError as error:
             self.refuse(error.status, error.code, error.what)
             return
@@ -193,10 +176,13 @@ class HttpVisitor:
             self._begin(head, rest, tunnel)
         else:
             self._state = _State.WAIT
+            self.request_done = head.body is Framing.NONE
             self._pause()
             ingress.tasks.spawn(self._route(head, data[:end], rest), "route")
 
     async def _route(self, head: RequestHead, raw: bytes, rest: bytes) -> None:
+        if self._state is _State.CLOSED:
+            return
         if self._ingress.is_agent(head) and self._fixed is None:
             self._detach()
             await self._ingress.agent_arrived(self._sock, self.address, head, raw, rest)
@@ -208,9 +194,9 @@ class HttpVisitor:
             self._tunnel, self._host = found, head.host
             self._begin(head, rest, found)
         elif isinstance(found, Away):
-            self.refuse(503, "agent_away")
+            self.fail(503, "agent_away")
         else:
-            self.refuse(404, "no_tunnel")
+            self.fail(404, "no_tunnel")
 
     # --- the request ----------------------------------------------------------------------------
 
@@ -244,7 +230,8 @@ class HttpVisitor:
         repeatable = head.repeatable
         self._request = data if repeatable else b""
         self._ingress.response_awaited(self)
-        upstream = self._ingress.reusable(tunnel, repeatable=repeatable)
+        # A probe has to reach the agent; a kept-alive connection would lead it to the service.
+        upstream = None if self._probe else self._ingress.reusable(tunnel, repeatable=repeatable)
         if upstream is not None:
             self._upstream = upstream
             upstream.carry(self, head.method)
@@ -252,9 +239,9 @@ class HttpVisitor:
         else:
             self._open(tunnel, data)
 
-    def _open(self, tunnel: RelayTunnel, data: bytes) -> None:
-        """Send the request ``data`` on a new stream."""
-        channel = tunnel.session.take()
+    def _open(self, tunnel: RelayTunnel, data: bytes, channel: RelayChannel | None = None) -> None:
+        """Send the request ``data`` on a new stream, through ``channel`` if one was waited for."""
+        channel = channel or tunnel.session.take()
         if channel is None:
             self._pause()
             self._ingress.tasks.spawn(self._wait_and_open(tunnel, data), "wait for a channel")
@@ -273,9 +260,10 @@ class HttpVisitor:
         except TunnelkitError:
             self.fail(503, "agent_away")
             return
-        tunnel.session.channel_free(channel)
-        if self._state is not _State.CLOSED:
-            self._open(tunnel, data)
+        if self._state is _State.CLOSED:
+            tunnel.session.channel_free(channel)
+        else:
+            self._open(tunnel, data, channel)
 
     def _sent(self, going: bool) -> None:
         """What was sent upstream went out (``going``) or is kept there: read on, or wait."""
@@ -304,12 +292,16 @@ class HttpVisitor:
     def _body(self, data: memoryview, *, buffered: bool) -> None:
         upstream = self._upstream
         assert upstream is not None
+        self._moved = True
         try:
             taken = self._scan(data)
-        except HeadError:
+        except HeadError as error:
+            if upstream.answering:
+                self.abort()
+                return
             upstream.cancel("visitor_invalid")
             self._upstream = None
-            self.refuse(400, "http_head")
+            self.refuse(error.status, error.code, error.what)
             return
         if taken < len(data):
             self._buffer = bytes(data[taken:])
@@ -332,47 +324,12 @@ class HttpVisitor:
         self._keep = self._keep and delimited and self.request_done and not self._ingress.draining
         return self._keep
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Send to the visitor; what it does not take is kept, and the service made to wait."""
-        if self._pending is not None:
-            self._pending += data
-            return
-        try:
-            sent = self._sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._pump.loop.call_soon(self.abort)  # the caller is in the midst of something
-            return
-        if sent < len(data):
-            self._pending = bytearray(data[sent:])
-            self.stalled_since = self._pump.loop.time()
-            if self._upstream is not None:
-                self._upstream.stream.pause()
-            self._pump.poller.add_writer(self.fd, self._writable)
-            self._pump.watch(self)
+    def _blocked(self) -> None:
+        if self._upstream is not None:
+            self._upstream.stream.pause()
 
-    def _writable(self) -> None:
-        assert self._pending is not None
-        try:
-            del self._pending[: self._sock.send(self._pending)]
-        except BlockingIOError:
-            return
-        except OSError:
-            self.abort()
-            return
-        self.stalled_since = self._pump.loop.time()
-        if self._pending:
-            return
-        self._pending = None
-        self.stalled_since = 0.0
-        self._pump.poller.remove_writer(self.fd)
-        if self._reading:
-            self._pump.unwatch(self)
-        if self._after_flush is not None:
-            then, self._after_flush = self._after_flush, None
-            then()
-        elif self._upstream is not None:
+    def _flushed(self) -> None:
+        if self._upstream is not None:
             self._upstream.stream.resume()
 
     def response_done(self) -> None:
@@ -380,10 +337,15 @@ class HttpVisitor:
         upstream, self._upstream = self._upstream, None
         if self._pending is None:
             self._go_on()
-        else:
-            if upstream is not None:
-                upstream.stream.resume()  # it is somebody else's now
-            self._after_flush = self._go_on
+            return
+        if upstream is not None:
+            upstream.stream.resume()  # it is somebody else's now
+        self._once_flushed(self._go_on)
+
+    def response_broken(self) -> None:
+        """The response ends here, and not whole: the visitor is to see that, after what has come."""
+        self._upstream = None
+        self._once_flushed(self.abort)
 
     def _go_on(self) -> None:
         if not self._keep or self._ingress.draining:
@@ -399,7 +361,6 @@ class HttpVisitor:
     def _next(self) -> None:
         if self._state is _State.HEAD and self._buffer:
             data, self._buffer = self._buffer, b""
-            self._read()
             self._heads(data)
 
     def no_answer(self, code: str, *, again: bool) -> None:
@@ -408,6 +369,8 @@ class HttpVisitor:
         if again and self._request and not self._retried and self._tunnel is not None:
             self._retried = True
             self._open(self._tunnel, self._request)
+        elif code == "stalled":
+            self.fail(504, "service_timeout")
         elif code == "service_closed" or code == "reset":
             self.fail(502, "service_closed")
         else:
@@ -422,29 +385,25 @@ class HttpVisitor:
         """Answer a well-formed request with an error of ours."""
         self._upstream = None
         if self._state is not _State.CLOSED:
-            self.refuse(status, code)
+            head = self.head
+            html = b"text/html" in head.accept
+            body = head.method != b"HEAD"
+            self._refuse(error_page(status, code, host=head.host_name, html=html, body=body))
 
-    def refuse(self, status: int, code: str, what: str = "") -> None:
-        """Answer with an error page and close. The service sees nothing of it."""
-        head = getattr(self, "head", None)
-        html = head is not None and b"text/html" in head.accept
-        host = head.host_name if head is not None else ""
-        body = head is None or head.method != b"HEAD"
+    def refuse(self, status: int, code: str, what: str) -> None:
+        """Answer what is no request, and say why. The service sees nothing of it."""
+        self._refuse(error_page(status, code, what=what))
+
+    def _refuse(self, page: bytes) -> None:
         self._ingress.response_begun(self)
-        self.write(error_page(status, code, host=host, html=html, what=what, body=body))
-        self._close()
+        self.write(page)
+        self._once_flushed(self._linger)
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _close(self) -> None:
-        if self._pending is not None:
-            self._after_flush = self._linger
-        else:
-            self._linger()
-
     def _linger(self) -> None:
         """Close; if the visitor may still be sending, let it see the answer first."""
-        if self._state is _State.WAIT and not self._buffer and self.request_done:
+        if self._state is _State.WAIT and self.request_done and not (self._buffer or self.head.keep_alive):
             self._shut()
             return
         self._state = _State.LINGER
@@ -458,12 +417,7 @@ class HttpVisitor:
         self._read()
 
     def _detach(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._pump.poller.remove_reader(self.fd)
-        if self._pending is not None:
-            self._pump.poller.remove_writer(self.fd)
-        self._pump.unwatch(self)
+        self._release()
         self._state = _State.CLOSED
         self._ingress.gone(self)
 
@@ -487,21 +441,18 @@ class HttpVisitor:
             self.refuse(408, "head_timeout", "The request did not arrive in time")
         elif self._state in (_State.HEAD, _State.LINGER):
             self._shut()
+        elif self._moved:
+            self._moved = False  # the request was still under way
+            self._ingress.response_awaited(self)
         elif self._upstream is not None:
             self._upstream.cancel("service_timeout")
-            self.fail(504, "service_timeout")
+            if self.request_done:
+                self.fail(504, "service_timeout")
+            else:
+                self.fail(408, "body_timeout")
 
     def drain(self) -> None:
         """The relay shuts down: an idle connection goes, a busy one after its response."""
         self._keep = False
         if self._state is _State.HEAD and not self._buffer:
             self._shut()
-
-    def watched_fd(self) -> int:
-        return self.fd
-
-    def broken(self) -> None:
-        self.abort()
-
-    def stalled(self) -> None:
-        self.abort()

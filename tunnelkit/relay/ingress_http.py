@@ -172,6 +172,8 @@ class HttpIngress:
         stream.use(join)
         join.payload(bytes(pending or b"") + answer)
         join.start(received)
+        if join.flowing:
+            stream.resume()  # the visitor may have been slow to take what came before
 
     def _joined(self, join: Join, code: str | None) -> None:
         self._joins.discard(join)

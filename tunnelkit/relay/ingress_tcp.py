@@ -59,16 +59,18 @@ class _Visit(Join):
             super().aborted(code)
 
     async def _try_again(self) -> None:
+        session = self._tunnel.session
         try:
-            channel = await self._tunnel.session.acquire()
+            channel = await session.acquire()
         except TunnelkitError as error:
-            super().aborted(error.code)
+            if self._ingress.has(self):
+                super().aborted(error.code)
             return
-        if self.sock.fileno() < 0:  # the visitor has gone meanwhile
-            self._tunnel.session.channel_free(channel)
-            return
-        self._open(channel)
-        self.go_on()
+        if self._ingress.has(self):
+            self._open(channel)
+            self.go_on()
+        else:
+            session.channel_free(channel)
 
 
 class TcpIngress:
@@ -126,6 +128,10 @@ class TcpIngress:
         visit = _Visit(self, tunnel, sock, channel, request)
         self._visits.add(visit)
         visit.begin()
+
+    def has(self, visit: Join) -> bool:
+        """Whether a visitor is still there."""
+        return visit in self._visits
 
     def left(self, visit: Join, code: str | None) -> None:
         """A visitor's connection has ended."""

@@ -17,6 +17,7 @@ _WORDS = {
         "The program that serves {host} is not connected right now.",
     ),
     "limit": ("The tunnel is busy", "Too many visitors wait for {host}. Try again in a moment."),
+    "body_timeout": ("The request stopped", "The rest of the request for {host} did not arrive in time."),
     "service_refused": (
         "The service is not running",
         "The tunnel for {host} is up, but nothing answers behind it.",
@@ -53,15 +54,16 @@ def error_page(
     ``body``: False for an answer to HEAD. Nothing of the service's own errors is shown to visitors.
     """
     reason = HTTPStatus(status).phrase
-    title, text = _WORDS.get(code, (reason, what or reason))
-    text = text.format(host=host or "this address")
+    title, text = _WORDS.get(code, (reason, ""))
+    text = what or text.format(host=host or "this address")
     if html:
         page = _HTML.format(
             title=escape(title), text=escape(text), status=status, reason=reason, code=escape(code)
         )
         kind = "text/html"
     else:
-        page = f"{status} {reason}: {title}. {text} [{code}]\n"
+        sentences = f"{title}. {text}" if code in _WORDS else text
+        page = ": ".join(filter(None, (f"{status} {reason}", sentences))) + f" [{code}]\n"
         kind = "text/plain"
     content = page.encode()
     head = (

@@ -13,11 +13,15 @@ import socket
 from typing import Any
 
 from tunnelkit.errors import TunnelTimeoutError
+from tunnelkit.net.dial import DialError, Resolver
 from tunnelkit.net.ready import writable
 from tunnelkit.net.sockets import receive, send_all
 from tunnelkit.relay.registry import RelayTunnel
 
-__all__ = ["Prober", "resolves"]
+__all__ = ["Prober"]
+
+NAME_TIMEOUT = 2.0
+"""Seconds for a public name to resolve: the agent waits, and only for a warning."""
 
 MAX_ANSWER = 4096
 """Bytes of an answer to a probe."""
@@ -29,6 +33,7 @@ class Prober:
     def __init__(self, timeout: float) -> None:
         self.expected: dict[Any, str] = {}
         self._timeout = timeout
+        self._resolver = Resolver(timeout=NAME_TIMEOUT)
 
     async def probe(self, tunnel: RelayTunnel, listener: tuple[str, int]) -> None:
         """Return once the probe has come round. Raises TunnelTimeoutError."""
@@ -37,23 +42,27 @@ class Prober:
         wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
         host = wildcard.get(host, host)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        source: Any = None
         try:
-            sock.setblocking(False)
-            sock.bind((host, 0))
-            source = sock.getsockname()[:2]
-            self.expected[source] = nonce
-            async with asyncio.timeout(self._timeout):
-                await self._visit(sock, (host, port), tunnel, nonce)
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.setblocking(False)
+                sock.bind((host, 0))
+                await self._recognised(sock, (host, port), tunnel, nonce)
         except (TimeoutError, OSError) as error:
             raise TunnelTimeoutError(
                 f"The probe of {tunnel.url} did not come round ({str(error) or 'time-out'})",
                 hint="Try again; if it stays so, the connection between agent and relay loses data",
             ) from error
+
+    async def _recognised(
+        self, sock: socket.socket, address: tuple[str, int], tunnel: RelayTunnel, nonce: str
+    ) -> None:
+        source = sock.getsockname()[:2]
+        self.expected[source] = nonce
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._visit(sock, address, tunnel, nonce)
         finally:
-            self.expected.pop(source, None)
-            sock.close()
+            del self.expected[source]
 
     async def _visit(
         self, sock: socket.socket, address: tuple[str, int], tunnel: RelayTunnel, nonce: str
@@ -72,12 +81,9 @@ class Prober:
             if not piece or len(answer) > MAX_ANSWER:
                 raise OSError(f"an answer from somebody else: {answer[:60]!r}")
 
-
-async def resolves(host: str, timeout: float = 2.0) -> bool:
-    """Whether the public name ``host`` resolves here. A time-out counts as no."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(timeout):
-            return bool(await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-    except (OSError, UnicodeError):
-        return False
+    async def resolves(self, host: str) -> bool:
+        """Whether the public name ``host`` resolves here. A time-out counts as no."""
+        try:
+            return bool(await self._resolver.resolve(host, 0))
+        except DialError:
+            return False

@@ -6,7 +6,8 @@ share one registry.
 
 from __future__ import annotations
 
-import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -47,6 +48,8 @@ class RelayTunnel:
     """Connections to the service that are kept alive and carry no request, latest used last."""
     hinted: bool = False
     """Whether the agent has been told that its service refuses unknown hosts."""
+    up: bool = False
+    """Whether its probe has come round."""
     closed: bool = False
 
     @property
@@ -87,9 +90,10 @@ class _Reservation:
 
 
 class MemoryRegistry:
-    """The tunnels of one relay process."""
+    """The tunnels of one relay process. ``clock`` tells seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._tunnels: dict[Key, RelayTunnel] = {}
         self._reserved: dict[Key, _Reservation] = {}
 
@@ -110,7 +114,7 @@ class MemoryRegistry:
     async def remove(self, tunnel: RelayTunnel, *, away: bool) -> None:
         if self._tunnels.get(tunnel.key) is tunnel:
             del self._tunnels[tunnel.key]
-            now = asyncio.get_running_loop().time()
+            now = self._clock()
             self._reserved = {k: r for k, r in self._reserved.items() if r.until > now}
             self._reserved[tunnel.key] = _Reservation(tunnel.session.identity, now + RESERVATION, away)
 
@@ -126,7 +130,7 @@ class MemoryRegistry:
 
     def _reservation(self, key: Key) -> _Reservation | None:
         reservation = self._reserved.get(key)
-        if reservation is not None and reservation.until <= asyncio.get_running_loop().time():
+        if reservation is not None and reservation.until <= self._clock():
             del self._reserved[key]
             return None
         return reservation

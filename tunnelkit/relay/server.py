@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -109,6 +110,7 @@ class Relay:
                 self._listeners.append(Listener(loop, sock, self._http.accept))
         except BaseException:
             self._stop_listening()
+            self._pump.close()
             raise
         first = self._listen[0]
         public = Public(
@@ -173,6 +175,8 @@ class Relay:
 
     def _session_gone(self, session: AgentSession) -> None:
         for tunnel in list(session.tunnels.values()):
+            if tunnel.listener is not None:
+                tunnel.listener.close()
             self._tasks.spawn(self._tunnels.close(tunnel, away=True), f"close {tunnel.name}")
 
     # --- the end --------------------------------------------------------------------------------
@@ -184,7 +188,8 @@ class Relay:
     async def close(self, *, grace: float = 0.0) -> None:
         """Stop accepting at once, let what runs finish for at most ``grace`` seconds, then end it.
 
-        Returns as soon as nothing runs any more. Safe to call twice, and from several tasks.
+        Returns as soon as nothing runs any more. Safe to call twice, and from several tasks. Who is
+        cancelled meanwhile skips the grace, and leaves nothing open.
         """
         if not self._running:
             return
@@ -192,7 +197,12 @@ class Relay:
             await asyncio.shield(self._closed)
             return
         self._closed = asyncio.get_running_loop().create_future()
-        try:
+        async with AsyncExitStack() as stack:  # in the end all of it is called, last one first
+            stack.callback(self._has_closed)
+            stack.push_async_callback(self._tasks.close)
+            stack.push_async_callback(self._door.close)
+            stack.push_async_callback(self._tcp.close)
+            stack.push_async_callback(self._http.close)
             self._stop_listening()
             for session in self._door.sessions.values():
                 for tunnel in session.tunnels.values():
@@ -201,13 +211,11 @@ class Relay:
             self._door.drain()
             self._http.drain()
             await self._drained(grace)
-        finally:
-            await self._http.close()
-            await self._tcp.close()
-            await self._door.close()
-            await self._tasks.close()
-            self._pump.close()
-            self._running = False
+
+    def _has_closed(self) -> None:
+        self._pump.close()
+        self._running = False
+        if self._closed is not None:
             self._closed.set_result(None)
 
     async def _drained(self, grace: float) -> None:

@@ -64,10 +64,12 @@ class AgentSession:
         self._idle: list[RelayChannel] = []
         self._waiting: deque[asyncio.Future[RelayChannel]] = deque()
         self._asked = 0  # channels asked for that have not come yet
+        self._arrived = False  # whether one has come since the last look
         self._opening: dict[RelayChannel, float] = {}
         self._liveness = Liveness(limits.ping_interval, limits.ping_timeout)
         self._detached_at = 0.0
         self._stream = 0
+        self._replaced: deque[int] = deque(maxlen=limits.tunnels_per_session)
 
     def __repr__(self) -> str:
         return f"<AgentSession {self.id} of {self.identity.name}, {len(self._channels)} channels>"
@@ -85,10 +87,16 @@ class AgentSession:
 
     def attach(self, control: Control) -> None:
         """The agent is connected, for the first time or again."""
-        if self.control is not None:
-            self.control.close("taken up again")
-        self.control = control
+        last, self.control = self.control, control
+        if last is not None:
+            last.close("taken up again")
         self._asked = 0
+
+    def greeted(self) -> None:
+        """The agent has its welcome: say again what may have been lost with an earlier connection."""
+        for number in self._replaced:
+            self.send(messages.Replaced(number))
+        self.ask()
 
     def detach(self) -> None:
         """The control connection is lost; the agent has a while to come back."""
@@ -100,6 +108,11 @@ class AgentSession:
         """Send on the control connection, if there is one."""
         if self.control is not None:
             self.control.send(message)
+
+    def replaced(self, number: int) -> None:
+        """A newer session has tunnel ``number`` now. An agent that does not hear of it would fight back."""
+        self._replaced.append(number)
+        self.send(messages.Replaced(number))
 
     # --- data channels --------------------------------------------------------------------------
 
@@ -125,6 +138,7 @@ class AgentSession:
         if number in self._channels:
             raise LimitError(f"The session already has a data channel {number}")
         self._asked = max(0, self._asked - 1)
+        self._arrived = True
         channel = RelayChannel(self._pump, sock, number, self)
         self._channels[number] = channel
         return channel
@@ -135,8 +149,14 @@ class AgentSession:
 
     async def acquire(self) -> RelayChannel:
         """A free data channel, waited for. Raises AgentAwayError or LimitError."""
-        if (channel := self.take()) is not None:
-            return channel
+        while True:
+            if self.ended:
+                raise AgentAwayError("The tunnel's agent has left")
+            channel = self.take() or await self._next_free()
+            if not channel.closed:  # as it may be since the moment in which it was free
+                return channel
+
+    async def _next_free(self) -> RelayChannel:
         if len(self._waiting) >= self._limits.waiting_per_session:
             raise LimitError("Too many visitors wait for this tunnel's agent")
         waiter: asyncio.Future[RelayChannel] = self._pump.loop.create_future()
@@ -212,6 +232,7 @@ class AgentSession:
             channel, deadline = next(iter(self._opening.items()))
             if deadline > now:
                 break
+            del self._opening[channel]
             channel.lost("agent_timeout")
         if not self.attached and now - self._detached_at > self._limits.resume_window:
             self.end()
@@ -221,7 +242,9 @@ class AgentSession:
         if liveness:
             self._liveness.check(self.control, self._channels.values())
         if self._waiting:
-            self._asked = 0  # a channel that has not come by now may never
+            if not self._arrived:
+                self._asked = 0  # what has not come by now, while nothing came, may never
+            self._arrived = False
             self.ask()
 
     # --- the end --------------------------------------------------------------------------------

@@ -23,11 +23,11 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
-from tunnelkit.relay.probe import Prober, resolves
+from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import Registry, RelayTunnel
 from tunnelkit.relay.session import AgentSession
 from tunnelkit.wire import messages
-from tunnelkit.wire.address import tunnel_name
+from tunnelkit.wire.address import parse_port, tunnel_name
 
 __all__ = ["Public", "Tunnels"]
 
@@ -80,16 +80,19 @@ class Tunnels:
 
     async def request(self, session: AgentSession, message: messages.Request) -> None:
         """Answer an agent's request for a tunnel."""
+        tunnel = session.tunnels.get(message.id)
+        if tunnel is not None and not tunnel.up:
+            return  # asked again over a new connection; the answer to the first time is still to come
         try:
-            tunnel = await self._open(session, message)
+            tunnel = tunnel or await self._open(session, message)
         except TunnelkitError as error:
             session.send(messages.Refused(error.code, error.what, message.id, error.hint))
             return
         warnings: tuple[str, ...] = ()
-        if self._public.domain and tunnel.key[0] == "http" and not await resolves(tunnel.host):
+        if self._public.domain and tunnel.key[0] == "http" and not await self._prober.resolves(tunnel.host):
             wildcard = f"*.{self._public.domain}"
             warnings = (f"{tunnel.host} does not resolve here: visitors need a DNS record for {wildcard}",)
-        if not session.ended and not tunnel.closed:
+        if not tunnel.closed:
             session.send(
                 messages.Tunnel(message.id, tunnel.url, tunnel.host, tunnel.port, _name(tunnel), warnings)
             )
@@ -98,18 +101,20 @@ class Tunnels:
     async def _open(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
         if len(session.tunnels) >= self._limits.tunnels_per_session:
             raise LimitError(f"An agent has at most {self._limits.tunnels_per_session} tunnels")
-        if message.id in session.tunnels:
-            raise RefusedError(f"The tunnel {message.id} is open already")
-        if message.kind == "http":
-            tunnel = await self._open_http(session, message)
-        else:
-            tunnel = await self._open_tcp(session, message)
-        address = tunnel.listener.address if tunnel.listener is not None else self._main_address()
+        if session.ended:
+            raise RefusedError("The session is over")
         try:
+            if message.kind == "http":
+                tunnel = await self._open_http(session, message)
+            else:
+                tunnel = await self._open_tcp(session, message)
+            address = tunnel.listener.address if tunnel.listener is not None else self._main_address()
             await self._prober.probe(tunnel, address)
         except BaseException:
-            await self.close(tunnel, away=False)
+            if (half := session.tunnels.get(message.id)) is not None:
+                await self.close(half, away=False)
             raise
+        tunnel.up = True
         return tunnel
 
     async def _open_http(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
@@ -133,6 +138,8 @@ class Tunnels:
 
     async def _open_tcp(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
         ports = self._public.ports
+        if message.port:
+            parse_port(message.port)
         if message.port and ports is not None and message.port not in ports:
             span = f"{ports.start}-{ports.stop - 1}" if ports else "none"
             raise PortNotAllowedError(f"Port {message.port} is outside the relay's range ({span})")
@@ -179,7 +186,7 @@ class Tunnels:
         ghost = await self._registry.add(tunnel)
         tunnel.session.tunnels[tunnel.number] = tunnel
         if ghost is not None:
-            ghost.session.send(messages.Replaced(ghost.number))
+            ghost.session.replaced(ghost.number)
             await self.close(ghost, away=False)
 
     async def close(self, tunnel: RelayTunnel, *, away: bool) -> None:

@@ -58,7 +58,7 @@ DISCARD = _Discard()
 class Channel(Framed):
     """What both sides have in common."""
 
-    __slots__ = ("_cancelled", "number", "silent", "state", "stream")
+    __slots__ = ("cancelling", "number", "silent", "state", "stream")
 
     user: StreamUser
 
@@ -74,7 +74,8 @@ class Channel(Framed):
         self.silent = 0
         """Liveness checks since anything was heard."""
         self.user = NOBODY
-        self._cancelled = False
+        self.cancelling = False
+        """Whether the current stream is being aborted; the channel is not used again."""
 
     def _begin(self, stream: int) -> None:
         self.state = advance(self.state, Event.OPEN)
@@ -99,8 +100,8 @@ class Channel(Framed):
 
     def cancelled(self, stream: int, code: str, sent: int) -> None:
         """The other side aborts ``stream``, after ``sent`` payload bytes: pass those on first."""
-        if stream == self.stream and self.state is not State.IDLE and not self._cancelled:
-            self._cancelled = True
+        if stream == self.stream and self.state is not State.IDLE and not self.cancelling:
+            self.cancelling = True
             self._await_rest(code, sent, -1, CANCEL_PATIENCE)
 
     def _await_rest(self, code: str, sent: int, before: int, patience: float) -> None:
@@ -248,8 +249,8 @@ class AgentOwner(Protocol):
     def channel_gone(self, channel: AgentChannel) -> None:
         """The channel has ended."""
 
-    def send(self, message: messages.Message) -> None:
-        """Send on the control connection."""
+    def send(self, message: messages.Message) -> bool:
+        """Send on the control connection; False where there is none."""
 
 
 class AgentChannel(Channel):
@@ -317,12 +318,16 @@ class AgentChannel(Channel):
         self._dismiss()
 
     def cancel(self, code: str) -> None:
-        """Abort the stream; what was sent before still goes out, and the relay closes the channel."""
-        if not self.closed and not self._cancelled:
-            self._cancelled = True
+        """Abort the stream; what was sent before still goes out, and the relay closes the channel.
+
+        Without a control connection, the channel's end has to say it.
+        """
+        if not self.closed and not self.cancelling:
+            self.cancelling = True
             self._dismiss(DISCARD)
             self.resume()
-            self.owner.send(messages.Cancel(self.number, self.stream, code, self.bytes_sent))
+            if not self.owner.send(messages.Cancel(self.number, self.stream, code, self.bytes_sent)):
+                self.lost(code)
 
     def _gone(self) -> None:
         self.owner.channel_gone(self)

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol as WebSocketProtocol
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
@@ -51,10 +52,16 @@ ERROR_HEADER = "Tunnelkit-Error"
 MAX_HANDSHAKE = 16 * 1024
 """Bytes of a handshake's answer; longer ones come from something that is no relay."""
 
+MAX_SHOWN = 300
+"""Characters of such an answer that an error shows."""
+
 MAX_UNSENT = 1 << 20
 """Bytes kept for a control connection whose peer reads nothing; beyond, the connection is given up."""
 
 _protocols = [Subprotocol(PROTOCOL)]
+
+_mute = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001 - not to be configured
+"""``websockets`` would log handshakes and messages at DEBUG, with the tokens and secrets in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,8 @@ class Handshake:
     port: int
     path: str
     secure: bool
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
+    """Further ones; they hold the token."""
 
 
 async def connect(sock: AnySocket, handshake: Handshake) -> tuple[WebSocketProtocol, bytes]:
@@ -75,7 +83,7 @@ async def connect(sock: AnySocket, handshake: Handshake) -> tuple[WebSocketProto
     own error where it refuses.
     """
     uri = WebSocketURI(handshake.secure, handshake.host, handshake.port, handshake.path, "", None, None)
-    protocol = ClientProtocol(uri, subprotocols=_protocols, max_size=MAX_MESSAGE)
+    protocol = ClientProtocol(uri, subprotocols=_protocols, max_size=MAX_MESSAGE, logger=_mute)
     request = protocol.connect()
     for name, value in handshake.headers.items():
         request.headers[name] = value
@@ -95,10 +103,10 @@ async def connect(sock: AnySocket, handshake: Handshake) -> tuple[WebSocketProto
 async def _take_answer(
     sock: AnySocket, protocol: ClientProtocol, head: bytes, rest: bytes, where: str
 ) -> bytes:
-    accepted = head.split(b" ", 2)[1:2] == [b"101"]
-    protocol.receive_data(head if accepted else head + rest)
-    if not accepted:
-        for _ in range(8):  # a refusal's few words; what does not come does not matter
+    refused = f"\r\n{ERROR_HEADER}:".lower().encode() in head.lower()
+    protocol.receive_data(head + rest if refused else head)
+    if refused:
+        for _ in range(8):  # its few words; what does not come does not matter
             if protocol.handshake_exc is not None or not (piece := await receive(sock, 4096)):
                 break
             protocol.receive_data(piece)
@@ -109,10 +117,15 @@ async def _take_answer(
     if error is None and events and isinstance(events[0], Response) and protocol.subprotocol == PROTOCOL:
         return rest
     if isinstance(error, InvalidStatus) and (code := error.response.headers.get(ERROR_HEADER)):
-        what, _, hint = (error.response.body or b"").decode("utf-8", "replace").strip().partition("\n")
-        raise errors.from_code(code, what, hint or None)
-    detail = f" ({error})" if isinstance(error, InvalidHandshake) else ""
-    raise errors.NotARelayError(f"What answers at {where} is no tunnelkit relay{detail}")
+        what, _, hint = bytes(error.response.body or b"").decode("utf-8", "replace").partition("\n")
+        raise errors.from_code(_line(code), _line(what), _line(hint) or None)
+    detail = str(error) if isinstance(error, InvalidHandshake) else head.partition(b"\r")[0].decode("latin-1")
+    raise errors.NotARelayError(f"What answers at {where} is no tunnelkit relay ({_line(detail)})")
+
+
+def _line(text: str) -> str:
+    """``text`` of an unknown server, fit for a terminal."""
+    return "".join(filter(str.isprintable, text))[:MAX_SHOWN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +168,7 @@ def handshake_refused(refusal: Refusal) -> bytes:
 
 
 def _request(head: bytes) -> tuple[ServerProtocol, Request]:
-    protocol = ServerProtocol(subprotocols=_protocols, max_size=MAX_MESSAGE)
+    protocol = ServerProtocol(subprotocols=_protocols, max_size=MAX_MESSAGE, logger=_mute)
     protocol.receive_data(head)
     events = protocol.events_received()
     if not events or not isinstance(events[0], Request):
@@ -247,15 +260,20 @@ class Control:
                 except errors.ProtocolError as error:
                     self.fail(error)
 
+    @property
+    def _open(self) -> bool:
+        # What came together with a close frame is handled after it: then there is nobody to answer.
+        return not self.closed and self._protocol.state is State.OPEN
+
     def send(self, message: Message) -> None:
         """Send one message; kept if the peer is slow, up to a limit."""
-        if not self.closed:
+        if self._open:
             self._protocol.send_text(encode(message))
             self._flush()
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        if not self.closed:
+        if self._open:
             self._protocol.send_ping(b"")
             self._flush()
 
@@ -298,10 +316,10 @@ class Control:
 
     def close(self, reason: str = "") -> None:
         """Say goodbye (RFC 6455 §7) and close; ``on_lost`` is not called."""
-        if not self.closed:
-            with contextlib.suppress(Exception):
-                self._protocol.send_close(1000, reason)
+        if self._open:
+            self._protocol.send_close(1000, reason)
             self._flush()
+        if not self.closed:
             self._shut()
 
     def drop(self, code: str) -> None:

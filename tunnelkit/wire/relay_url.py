@@ -40,14 +40,12 @@ class RelayUrl:
             scheme = "wss" if parts.scheme == "https" else "ws"
             raise InvalidError(
                 f"A relay is reached by {scheme}://, not {parts.scheme}://",
-                hint=f"Give {scheme}://{host}",
+                hint=f"Give {scheme}://{parts.netloc.rpartition('@')[2]}",
             )
         if parts.scheme not in _PORTS or not host:
             raise InvalidError(f"{_safe(text)!r} is no relay's address", hint=_HINT)
         if parts.username is not None or parts.password is not None:
-            raise InvalidError(
-                "A relay's address holds no password", hint="Give the token with --token-file"
-            )
+            raise InvalidError("A relay's address holds no password", hint="Give the token with --token-file")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise InvalidError(f"A relay's address has no path: {parts.path or '?'!r}", hint=_HINT)
         if port == 0:

@@ -71,6 +71,7 @@ class Socks5Client:
                 _field((password or "").encode(), "password"),
             )
             self._login = bytes([AUTH_VERSION]) + b"".join(fields)
+        self._instead_of = "in the handshake"
         self._outgoing = bytearray()
         self._incoming = bytearray()
         self._steps = self._run()
@@ -88,7 +89,7 @@ class Socks5Client:
             self.rest += data
             return
         if not data:
-            raise OutboundProxyError("The SOCKS5 proxy closed the connection in the handshake")
+            raise OutboundProxyError(f"The SOCKS5 proxy closed the connection {self._instead_of}")
         self._incoming += data
         while len(self._incoming) >= self._wanted:
             taken = bytes(self._incoming[: self._wanted])
@@ -115,6 +116,7 @@ class Socks5Client:
                 raise OutboundProxyError("The SOCKS5 proxy does not accept the user name and password")
 
         self._outgoing += self._request
+        self._instead_of = "instead of connecting"  # what OpenSSH does for a refusal
         # Two bytes tell a refusal; some proxies close behind them without the rest of the reply.
         version, code = yield 2
         _check_version(version)

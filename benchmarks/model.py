@@ -1,0 +1,113 @@
+"""The words of the harness: an address, a peer, a metric, a scenario, a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from benchmarks.processes import Launcher
+    from benchmarks.stage import Stage
+
+LOOPBACK = "127.0.0.1"
+
+# What visitors ask for in every row, so that every peer gets the same requests.
+PUBLIC_NAME = "app.tunnels.test"
+
+
+class BenchmarkError(Exception):
+    """Something could not be started or measured; the message holds what the process said."""
+
+
+class Mode(StrEnum):
+    """What a peer is told that it carries."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One way for a visitor to reach a service.
+
+    ``start`` starts it in front of the service and returns where visitors connect, once they can.
+    ``version`` is the command that names the version.
+    """
+
+    name: str
+    about: str
+    security: str  # what an observer of the carried bytes is up against: plain, TLS, SSH
+    modes: frozenset[Mode]
+    start: Callable[[Launcher, Mode, Address], Address]
+    programs: tuple[str, ...] = ()
+    version: tuple[str, ...] = ()
+
+    def mode_for(self, wanted: Mode) -> Mode | None:
+        """The mode to start it in; HTTP can be carried as TCP, but not the other way round."""
+        return next((mode for mode in (wanted, Mode.TCP) if mode in self.modes), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured quantity; ``spread`` shows the lowest and highest round beside the median."""
+
+    name: str
+    title: str
+    spread: bool = False
+
+
+Metrics = Mapping[str, float]
+
+# The metrics of each case, as they are measured.
+Measured = Generator[tuple[str, Metrics]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is measured. The first metric is the one that ratios are taken of.
+
+    ``measure`` yields the metrics of each case, all of them on one set-up of service and peer.
+    """
+
+    name: str
+    title: str
+    mode: Mode
+    service: Callable[[Launcher], Address]
+    measure: Callable[[Stage], Measured]
+    metrics: tuple[Metric, ...]
+    note: str
+    programs: tuple[str, ...] = ()
+    one_core: bool = False
+    quick: bool = True  # part of the quick set
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much is measured. ``seconds`` is the length of one measurement."""
+
+    rounds: int = 5
+    seconds: int = 3
+    streams: int = 2000  # idle streams held open
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one peer did in one case of one round, or the error that kept it from being measured."""
+
+    scenario: str
+    case: str
+    peer: str
+    round: int
+    metrics: Metrics
+    error: str | None = None

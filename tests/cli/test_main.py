@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.cli.support import Tunnelkit
+from tunnelkit import __version__
+
+
+def test_version(tunnelkit: Tunnelkit) -> None:
+    assert tunnelkit.run("--version").stdout == f"tunnelkit {__version__}\n"
+
+
+def test_help_lists_every_command_with_an_example(tunnelkit: Tunnelkit) -> None:
+    overview = tunnelkit.run("--help").stdout
+    for command in ("http", "tcp", "serve", "demo"):
+        assert f"\n  {command} " in overview
+        assert f"Example:\n    tunnelkit {command}" in tunnelkit.run(command, "--help").stdout
+
+
+def test_help_loads_nothing_that_is_slow_to_load() -> None:
+    program = """
+import sys
+from tunnelkit.cli import main
+sys.argv[1:] = ["--help"]
+try:
+    main()
+finally:
+    print(sys.modules.keys() & {"asyncio", "rich", "msgspec", "websockets", "ssl"}, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+
+
+def test_an_interrupt_while_modules_load_has_a_status_and_no_traceback() -> None:
+    program = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from tunnelkit.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_unknown_command_is_a_usage_error(tunnelkit: Tunnelkit) -> None:
+    done = tunnelkit.run("htp", "8000")
+    assert done.returncode == 2
+    assert "Did you mean" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_log_level_comes_from_the_environment(tunnelkit: Tunnelkit) -> None:
+    with tunnelkit.start("tcp", "9", ready="is up for", env={"TUNNELKIT_LOG": "info"}) as child:
+        assert "is up for" not in child.stdout
+
+
+def test_a_log_level_that_does_not_exist_is_refused(tunnelkit: Tunnelkit) -> None:
+    done = tunnelkit.run("tcp", "9", env={"TUNNELKIT_LOG": "loud"})
+    assert done.returncode == 2
+    assert "TUNNELKIT_LOG='loud'" in done.stderr

@@ -1,0 +1,29 @@
+"""The ``tunnelkit`` command: one file a group of commands.
+
+Modules that define commands import click and little else, so that ``--help`` is quick; what a
+command needs to run is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    # From here on, also while modules load, an interrupted command says nothing and has a status.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_at_once)
+    from tunnelkit.cli.root import cli
+
+    cli(prog_name="tunnelkit")
+    raise SystemExit(0)
+
+
+def _exit_at_once(number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)

@@ -1,0 +1,54 @@
+"""What commands share: how values are read, and groups of options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["Function", "example", "grouped", "read_by", "relay_options"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def example(*lines: str) -> str:
+    """The end of a help text; ``\\b`` makes click keep the lines as they are."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def read_by(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback for a parameter whose text ``read`` understands.
+
+    Its InvalidError has a code and an exit status of its own, where a type's would be click's.
+    """
+    return lambda _ctx, _param, value: None if value is None else read(value)
+
+
+def grouped(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several options as one decorator, in the order of the help text."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+relay_options: Callable[[Any], Any] = grouped(
+    click.option(
+        "--relay", metavar="URL", help="ws://HOST:PORT or wss://HOST. [default: one on this machine]"
+    ),
+    click.option(
+        "--token",
+        metavar="TOKEN",
+        help="The relay's token. Every user of this machine can see it here: better give --token-file"
+        " or TUNNELKIT_TOKEN.",
+    ),
+    click.option("--token-file", metavar="FILE", help="A file with the token; - is standard input."),
+    click.option("--ca", metavar="FILE", help="The authorities (PEM) that sign the relay's certificate."),
+    click.option("--fingerprint", metavar="SHA256", help="The relay's certificate itself, pinned."),
+    click.option("--lan", is_flag=True, help="Without --relay: let other machines of this network in."),
+)
+"""Which relay, and how to prove who one is to it."""

@@ -1,0 +1,77 @@
+"""Standard output and standard error as lines, whatever becomes of those who read them."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TextIO
+
+__all__ = ["Output", "printable", "stderr", "stdout", "takes_more"]
+
+
+def takes_more(stream: TextIO | None) -> bool:
+    """Whether ``stream`` takes a line now.
+
+    A pipe that nobody empties, or a terminal stopped by Ctrl-S, would otherwise stop the event loop
+    and every tunnel with it. Where the system cannot tell, the answer is yes.
+    """
+    if stream is None:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll(2) here, or no descriptor behind it
+        return True
+
+
+def printable(text: str) -> str:
+    """``text`` without line ends and escape sequences, for some of it comes from the relay."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+class Output:
+    """One standard stream.
+
+    A line that its reader does not take is dropped, and so is everything once the reader has gone: a
+    tunnel outlives the ``head -1`` that wanted its address.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def line(self, text: str) -> None:
+        """Write ``text`` and a line end, and flush."""
+        text = printable(text)
+        stream = self._stream
+        if stream is None or not takes_more(stream):
+            return
+        try:
+            stream.write(f"{text}\n")
+            stream.flush()
+        except UnicodeEncodeError:
+            self.line(text.encode("ascii", "backslashreplace").decode())
+        except OSError:
+            self._stream = None
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is left in the stream's buffer nowhere, or the interpreter complains at its end."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass
+
+
+def stdout() -> Output:
+    """This process's standard output."""
+    return Output(sys.stdout)
+
+
+def stderr() -> Output:
+    """This process's standard error."""
+    return Output(sys.stderr)

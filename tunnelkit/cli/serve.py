@@ -1,0 +1,60 @@
+"""``tunnelkit serve``: a relay, for as long as it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tunnelkit.cli.common import example
+
+__all__ = ["serve"]
+
+
+@click.command(
+    epilog=example(
+        "tunnelkit serve --listen :8080 --domain tunnels.example.com --tcp-ports 20000-20099"
+        " --token-file tokens"
+    )
+)
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="ADDR",
+    help="Where agents and HTTP visitors come in: PORT, HOST:PORT, or :PORT for every address of this"
+    " machine. Several times for several. [default: 127.0.0.1:8080]",
+)
+@click.option("--domain", help="HTTP tunnels get names below it. [default: each gets a port of its own]")
+@click.option("--tcp-ports", metavar="FIRST-LAST", help="Ports for TCP tunnels. [default: none]")
+@click.option(
+    "--token",
+    multiple=True,
+    metavar="TOKEN",
+    help="Who may open tunnels; several times for several. Every user of this machine can see it here:"
+    " better give --token-file or TUNNELKIT_TOKEN.",
+)
+@click.option("--token-file", metavar="FILE", help="A file with one token a line; - for standard input.")
+@click.option("--open", is_flag=True, default=None, help="Let everybody open tunnels, without a token.")
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    help="Let running connections finish for this long at the end. [default: 30]",
+)
+@click.option(
+    "--ping-interval",
+    metavar="SECONDS",
+    help="Ask silent agents whether they are there after this long. [default: 20]",
+)
+@click.option(
+    "--ping-timeout",
+    metavar="SECONDS",
+    help="Give agents up that do not answer for this long. [default: 20]",
+)
+def serve(listen: tuple[str, ...], token: tuple[str, ...], **overrides: Any) -> None:
+    """Run a relay: agents connect to it, visitors reach their tunnels through it.
+
+    Agents and HTTP visitors share the --listen ports, so that one port is enough.
+    """
+    from tunnelkit.cli.serving import serve_visitors
+
+    serve_visitors({"listen": listen or None, "token": token or None, **overrides})

@@ -1,0 +1,131 @@
+"""A visitor's connection to the HTTP ingress as a socket, whatever is said on it.
+
+Reading is switched on and off; what the visitor does not take is kept, in one buffer, until it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunnelkit.net.pump import Pump
+from tunnelkit.net.sockets import AnySocket
+
+__all__ = ["HttpConnection"]
+
+
+class HttpConnection:
+    """See the module. Subclasses say what to do with what arrives, and whom to make wait."""
+
+    __slots__ = ("_after_flush", "_pending", "_pump", "_reading", "_sock", "fd", "stalled_since")
+
+    def __init__(self, pump: Pump, sock: AnySocket) -> None:
+        self.fd = sock.fileno()
+        self.stalled_since = 0.0
+        self._pump = pump
+        self._sock = sock
+        self._reading = False
+        self._pending: bytearray | None = None  # to be sent
+        self._after_flush: Callable[[], None] | None = None  # what to do once all of that is out
+
+    # --- receiving ------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._pump.poller.add_reader(self.fd, self._readable)
+            if self._pending is None:
+                self._pump.unwatch(self)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._pump.poller.remove_reader(self.fd)
+            self._pump.watch(self)
+
+    def _readable(self) -> None:
+        """There is something to receive."""
+        raise NotImplementedError
+
+    # --- sending --------------------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send to the visitor; what it does not take is kept, and the service made to wait."""
+        if self._pending is not None:
+            self._pending += data
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._pump.loop.call_soon(self.abort)  # the caller is in the midst of something
+            return
+        if sent < len(data):
+            self._pending = bytearray(data[sent:])
+            self.stalled_since = self._pump.loop.time()
+            self._blocked()
+            self._pump.poller.add_writer(self.fd, self._writable)
+            self._pump.watch(self)
+
+    def _writable(self) -> None:
+        assert self._pending is not None
+        try:
+            del self._pending[: self._sock.send(self._pending)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.abort()
+            return
+        self.stalled_since = self._pump.loop.time()
+        if self._pending:
+            return
+        self._pending = None
+        self.stalled_since = 0.0
+        self._pump.poller.remove_writer(self.fd)
+        if self._reading:
+            self._pump.unwatch(self)
+        if self._after_flush is not None:
+            then, self._after_flush = self._after_flush, None
+            then()
+        else:
+            self._flushed()
+
+    def _once_flushed(self, then: Callable[[], None]) -> None:
+        """Do ``then`` once all is out, and take in nothing until then."""
+        if self._pending is None:
+            then()
+        else:
+            self._pause()
+            self._after_flush = then
+
+    def _blocked(self) -> None:
+        """The visitor takes no more for now."""
+        raise NotImplementedError
+
+    def _flushed(self) -> None:
+        """It has taken everything."""
+        raise NotImplementedError
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        """Have nothing more to do with the socket, which stays open."""
+        if self._reading:
+            self._reading = False
+            self._pump.poller.remove_reader(self.fd)
+        if self._pending is not None:
+            self._pump.poller.remove_writer(self.fd)
+        self._pump.unwatch(self)
+
+    def abort(self) -> None:
+        """End at once: the visitor sees that what it has is not all there is."""
+        raise NotImplementedError
+
+    def watched_fd(self) -> int:
+        return self.fd
+
+    def broken(self) -> None:
+        self.abort()
+
+    def stalled(self) -> None:
+        self.abort()
