@@ -58,6 +58,16 @@ def parse_sockstat(text: str) -> SocketUse:
     )
 
 
+def parse_machine_cpu(text: str) -> float:
+    """Seconds of the machine's cores spent on programs, or on another machine's, since boot.
+
+    Interrupts are left out: they serve whoever is waiting.
+    """
+    fields = next(line for line in text.splitlines() if line.startswith("cpu ")).split()
+    user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, fields[1:9])
+    return (user + nice + system + steal) / TICKS
+
+
 def families(roots: Iterable[int], sessions: Iterable[int] = ()) -> list[int]:
     """``roots`` with all their descendants, and the members of ``sessions`` with theirs.
 
@@ -89,6 +99,10 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time of these processes and of their children that have ended."""
     stats = map(_stat, pids)
     return sum(stat.cpu_ticks for stat in stats if stat) / TICKS
+
+
+def machine_cpu_seconds() -> float:
+    return parse_machine_cpu((PROC / "stat").read_text())
 
 
 def memory(pids: Iterable[int]) -> int:

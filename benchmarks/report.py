@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.model import Metric, Peer, Scenario, Settings
 from benchmarks.runner import Results
 from benchmarks.spread import spread
+from benchmarks.stage import OTHERS
 
 OURS = "tunnelkit"
 
@@ -64,6 +65,7 @@ def render(
             "peers in turn; median (lowest–highest)."
         ),
         _machine(about),
+        _others(results),
         *(_section(scenario, peers, results) for scenario in scenarios),
     ]
     missing = [peer.name for peer in peers if peer.name in results.missing]
@@ -101,6 +103,18 @@ def _machine(about: Mapping[str, Any]) -> str:
         f"{machine['system']}, Linux {machine['kernel']}, {machine['python']}, {machine['loop']}. "
         + ", ".join(f"{name} {version}" for name, version in versions.items() if version)
         + "."
+    )
+
+
+def _others(results: Results) -> str:
+    """How far the machine was the run's own."""
+    cores = [sample.metrics[OTHERS] for sample in results.samples if OTHERS in sample.metrics]
+    if not cores:
+        return "What else ran on the machine is not known."
+    found = spread(cores)
+    return (
+        f"Programs that are no part of it kept {number(found.median)} cores busy "
+        f"({number(found.low)}–{number(found.high)})."
     )
 
 

@@ -12,6 +12,9 @@ from benchmarks import proc
 from benchmarks.model import Address, Settings
 from benchmarks.processes import Launcher
 
+# The metric of cores that the rest of the machine kept busy.
+OTHERS = "other_cores"
+
 # Added to a load's own seconds: the peer's slowest answers, and a start on two busy cores.
 PATIENCE = 30.0
 
@@ -30,12 +33,15 @@ class Run:
     peer_cpu: float
     service_cpu: float
     load_cpu: float
+    machine_cpu: float  # of all programs of the machine
 
     def busy(self) -> dict[str, float]:
         """Cores kept busy by what is not under test: near 1, a load of one thread is the limit."""
+        others = self.machine_cpu - self.peer_cpu - self.service_cpu - self.load_cpu
         return {
             "load_cores": self.load_cpu / self.seconds,
             "service_cores": self.service_cpu / self.seconds,
+            OTHERS: max(0.0, others / self.seconds),
         }
 
 
@@ -51,20 +57,21 @@ class Stage:
 
     def run(self, argv: Sequence[str], seconds: float) -> Run:
         """Run a load that takes ``seconds`` to its end."""
-        peer, service = self.peer.pids(), self.service.pids()
-        before = proc.cpu_seconds(peer), proc.cpu_seconds(service), _load_cpu()
-        started = time.monotonic()
+        before, started = self._clocks(), time.monotonic()
         output = self.load.run(*argv).result(seconds + PATIENCE)
-        return Run(
-            output=output,
-            seconds=time.monotonic() - started,
-            peer_cpu=proc.cpu_seconds(self.peer.pids()) - before[0],
-            service_cpu=proc.cpu_seconds(service) - before[1],
-            load_cpu=_load_cpu() - before[2],
+        elapsed = time.monotonic() - started
+        cpu = [now - then for now, then in zip(self._clocks(), before, strict=True)]
+        return Run(output, elapsed, *cpu)
+
+    def _clocks(self) -> tuple[float, float, float, float]:
+        """CPU seconds of peer, service, load and machine so far.
+
+        The load's are those of ended children: while it runs, nothing else of the harness ends.
+        """
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (
+            proc.cpu_seconds(self.peer.pids()),
+            proc.cpu_seconds(self.service.pids()),
+            ended.ru_utime + ended.ru_stime,
+            proc.machine_cpu_seconds(),
         )
-
-
-def _load_cpu() -> float:
-    """CPU seconds of ended children: while a load runs, nothing else of the harness ends."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -17,7 +17,8 @@ def measure(stage: Stage) -> Measured:
     command = program("round_trips", host, str(port), "--seconds", str(seconds))
     run = stage.run(command, WARM_UP + seconds)
     metrics = json.loads(run.output)
-    yield "64 bytes", {**metrics, "cpu_us": run.peer_cpu / metrics["total"] * 1e6}
+    cpu_us = run.peer_cpu / metrics["total"] * 1e6
+    yield "64 bytes", {**metrics, "cpu_us": cpu_us, **run.busy()}
 
 
 SCENARIO = Scenario(

@@ -37,6 +37,11 @@ def test_sockets_and_buffers_are_those_of_tcp() -> None:
     assert proc.parse_sockstat(SOCKSTAT) == proc.SocketUse(sockets=34, buffers=5 * proc.PAGE)
 
 
+def test_the_machine_works_in_user_system_and_stolen_time() -> None:
+    text = "cpu  100 20 3 9000 9000 9000 9000 7 50 60\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+    assert proc.parse_machine_cpu(text) == (100 + 20 + 3 + 7) / proc.TICKS
+
+
 def test_cpu_seconds_are_those_that_were_used() -> None:
     before, clock = proc.cpu_seconds([os.getpid()]), time.process_time()
     while time.process_time() < clock + 0.1:

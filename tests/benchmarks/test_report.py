@@ -133,6 +133,11 @@ def test_a_scenario_that_lacks_its_load_says_so() -> None:
     assert "Not measured: wrk is not installed." in render(Results(missing={"http": "wrk"}))
 
 
+def test_what_else_kept_the_machine_busy_is_told() -> None:
+    found = [Sample("http", "32", "a", n, {"other_cores": cores}) for n, cores in ((1, 0.5), (2, 1))]
+    assert "kept 0.75 cores busy (0.50–1.00)" in render(Results(found))
+
+
 def test_the_machine_and_the_versions_are_named() -> None:
     text = render(Results())
     assert "2 cores (a processor), 1 kB, a system, Linux 6.1, CPython 3.11, asyncio. " in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.e2e.http_support import GET, OK, Service, Wire, answering, tunnelled, until
 from tunnelkit.relay import ingress_http
 from tunnelkit.relay.limits import Limits
+from tunnelkit.relay.probe import Prober
+from tunnelkit.relay.registry import RelayTunnel
 
 POST = b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nonce"
 
@@ -145,6 +148,21 @@ async def test_a_connection_that_rests_too_long_is_given_up() -> None:
     async with Service(handle) as service, tunnelled(service, limits=limits) as site:
         await site.ask()
         await service.settled()
+
+
+async def test_a_probe_does_not_take_the_way_of_visitors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A visitor may be faster than the probe, and leave a connection to the service behind."""
+    probe = Prober.probe
+
+    async def late(self: Prober, tunnel: RelayTunnel, listener: tuple[str, int]) -> None:
+        with socket.create_connection(listener) as sock:
+            assert (await Wire(sock).ask()).status == 200
+        assert tunnel.upstreams
+        await probe(self, tunnel, listener)
+
+    monkeypatch.setattr(Prober, "probe", late)
+    async with Service(answering(OK)) as service, tunnelled(service):
+        assert len(service.connections) == 1
 
 
 # --- channels -----------------------------------------------------------------------------------

@@ -13,12 +13,15 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self, TypeVar
 
 import msgspec
 
+from tunnelkit.agent import Agent
+from tunnelkit.net.listen import Listener, bind
 from tunnelkit.net.sockets import tune
+from tunnelkit.net.tasks import Tasks
 from tunnelkit.transport.websocket import Handshake, connect, handshake_accepted
 from tunnelkit.wire.frames import FrameReader, Opcode, frame
 from tunnelkit.wire.messages import (
@@ -217,37 +220,37 @@ class ScriptedRelay:
     :meth:`channel`, in the order of their handshakes."""
 
     async def __aenter__(self) -> Self:
-        self._sock = socket.create_server(("127.0.0.1", 0))
-        self._sock.setblocking(False)
-        self.url = f"ws://127.0.0.1:{self._sock.getsockname()[1]}"
+        self._listener = Listener(asyncio.get_running_loop(), bind("127.0.0.1", 0), self._accept)
+        self.url = f"ws://127.0.0.1:{self._listener.port}"
         self.handshakes: list[bytes] = []
         """The heads of all, in full."""
-        self.peers: list[Peer] = []
+        self._peers: list[Peer] = []
         self._controls: asyncio.Queue[Peer] = asyncio.Queue()
         self._channels: asyncio.Queue[Peer] = asyncio.Queue()
-        self._accepting = asyncio.create_task(self._accept())
+        self._tasks = Tasks("scripted relay")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
-        self._sock.close()
-        for peer in self.peers:
+        self._listener.close()
+        await self._tasks.close()
+        for peer in self._peers:
             peer.close()
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(self._sock)
-            peer = Peer(sock, client=False)
-            self.peers.append(peer)
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += await loop.sock_recv(sock, 1 << 16)
-            self.handshakes.append(head)
-            await peer.say(handshake_accepted(head)[1])
-            queue = self._controls if f"GET {CONTROL_PATH} ".encode() in head else self._channels
-            queue.put_nowait(peer)
+    def _accept(self, sock: socket.socket, address: object) -> None:
+        peer = Peer(sock, client=False)
+        self._peers.append(peer)
+        self._tasks.spawn(self._shake_hands(peer), "handshake")
+
+    async def _shake_hands(self, peer: Peer) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += (piece := await asyncio.get_running_loop().sock_recv(peer.sock, 1 << 16))
+            if not piece:
+                return
+        self.handshakes.append(head)
+        await peer.say(handshake_accepted(head)[1])
+        queue = self._controls if f"GET {CONTROL_PATH} ".encode() in head else self._channels
+        queue.put_nowait(peer)
 
     async def control(self) -> Peer:
         """The next control connection, which has not been greeted yet."""
@@ -258,6 +261,17 @@ class ScriptedRelay:
         """The next data channel."""
         async with asyncio.timeout(PATIENCE):
             return await self._channels.get()
+
+    @contextlib.asynccontextmanager
+    async def greeting(self, agent: Agent, **terms: Any) -> AsyncIterator[tuple[Peer, Hello]]:
+        """Have ``agent`` start, greet it, and close it at the end."""
+        starting = asyncio.create_task(agent.start())
+        control, hello = await self.greet(**terms)
+        await starting
+        try:
+            yield control, hello
+        finally:
+            await agent.close()
 
     async def greet(self, *, resumed: bool = False, **terms: Any) -> tuple[Peer, Hello]:
         """Take the next control connection and greet its agent; both, and its hello."""

@@ -271,15 +271,7 @@ class Agent:
         ``host_header``: what the service sees as Host; empty: the visitor's own; ``rewrite``: the
         target's. Raises InvalidError, RefusedError and its kind, TunnelTimeoutError.
         """
-        if kind not in ("http", "tcp"):
-            raise errors.InvalidError(f"{kind!r} is no kind of tunnel", hint="Give http or tcp")
-        if proxy_protocol not in (0, 1, 2):
-            raise errors.InvalidError("The PROXY protocol has versions 1 and 2")
-        if proxy_protocol and kind == "http":
-            raise errors.InvalidError(
-                "The PROXY protocol names the one visitor of a connection, and HTTP has many",
-                hint="The visitor's address is in X-Forwarded-For",
-            )
+        _check(kind, proxy_protocol)
         if self._closed is not None:
             raise errors.RelayError("The agent is closed")
         endpoint = target if isinstance(target, Endpoint) else parse_target(target)
@@ -453,6 +445,18 @@ class Agent:
             self._over.set_result(None)
         if self._closed is not None:
             self._closed.set_result(None)
+
+
+def _check(kind: str, proxy_protocol: int) -> None:
+    if kind not in ("http", "tcp"):
+        raise errors.InvalidError(f"{kind!r} is no kind of tunnel", hint="Give http or tcp")
+    if proxy_protocol not in (0, 1, 2):
+        raise errors.InvalidError("The PROXY protocol has versions 1 and 2")
+    if proxy_protocol and kind == "http":
+        raise errors.InvalidError(
+            "The PROXY protocol names the one visitor of a connection, and HTTP has many",
+            hint="The visitor's address is in X-Forwarded-For",
+        )
 
 
 def _host_of(target: Endpoint) -> str:

@@ -21,7 +21,7 @@ __all__ = ["LocalService", "Traffic"]
 
 _WHY = {
     "refused": ("service_refused", "nothing accepts connections at {target}"),
-    "timeout": ("service_timeout", "{target} did not answer in time"),
+    "timeout": ("service_timeout", "no answer from {target} in time"),
     "unreachable": ("service_refused", "there is no way to {target}"),
     "unresolved": ("service_refused", "the host of {target} does not resolve"),
 }

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import IO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from tunnelkit.agent import AgentTunnel, Event
 from tunnelkit.cli.display import INTERVAL, Repeats, Reporter, hint_of, sentence
-from tunnelkit.cli.output import printable, takes_more
+from tunnelkit.cli.output import Unblocking, printable, takes_more
 
 __all__ = ["Live", "is_able", "size"]
 
@@ -61,7 +62,7 @@ class Live(Reporter):
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_WINDOW + 1)
         self._drawn: object = None
         self._is_gone = False
-        self._console = Console(highlight=False)
+        self._console = Console(file=cast(IO[str], Unblocking(sys.stdout)), highlight=False)
         self._live = RichLive(
             console=self._console,
             get_renderable=self._block,
@@ -93,6 +94,8 @@ class Live(Reporter):
             return False
         try:
             draw()
+        except BlockingIOError:  # it has stopped since; rich keeps what it was about to write
+            return False
         except OSError:
             self._is_gone = True
         return not self._is_gone

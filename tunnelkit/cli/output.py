@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
 from typing import TextIO
 
-__all__ = ["Output", "printable", "stderr", "stdout", "takes_more"]
+__all__ = ["Output", "Unblocking", "printable", "stderr", "stdout", "takes_more"]
 
 
 def takes_more(stream: TextIO | None) -> bool:
@@ -29,6 +30,35 @@ def takes_more(stream: TextIO | None) -> bool:
 def printable(text: str) -> str:
     """``text`` without line ends and escape sequences, for some of it comes from the relay."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+class Unblocking:
+    """``stream`` for a library that writes to it: BlockingIOError where it would have to wait."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        self._check()
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._check()
+        self._stream.flush()
+
+    def _check(self) -> None:
+        if not takes_more(self._stream):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 class Output:

@@ -227,7 +227,8 @@ class RelayChannel(Channel):
                 self.owner.channel_free(self)
 
     def lost(self, code: str, error: ProtocolError | None = None) -> None:
-        unanswered = self.state in (State.OPENING, State.OPENING_ENDED)
+        opening = self.state in (State.OPENING, State.OPENING_ENDED)
+        unanswered = opening and not self.cancelling  # an agent that cancels has taken the stream
         super().lost("unanswered" if unanswered else code, error)
 
     def cancel(self, code: str) -> None:
