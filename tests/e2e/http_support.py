@@ -25,11 +25,14 @@ from tunnelkit.agent.events import Event
 from tunnelkit.net.sockets import hard_close, tune
 from tunnelkit.relay import Relay
 from tunnelkit.relay.http_upstream import Upstream
+from tunnelkit.relay.http_visitor import HttpVisitor
 from tunnelkit.relay.limits import Limits
 
 PATIENCE = 20.0  # seconds for one step of a test; two busy cores need a fraction of it
 
 PIECE = 1 << 18
+
+NARROW = 4096  # bytes of a kernel's buffer, of which Linux makes twice as many
 
 SPLICES = [pytest.param(True, id="splice"), pytest.param(False, id="copy")]
 
@@ -116,6 +119,14 @@ class Wire:
             if not await self._more():
                 raise EOFError(f"{len(self._buffer)} bytes of {count}")
         return self._take(count)
+
+    async def slowly(self, condition: Callable[[], Any]) -> bytes:
+        """What comes, a little at a time, until ``condition`` holds."""
+        taken = b""
+        while not condition():
+            taken += await self.exactly(NARROW // 8)
+            await asyncio.sleep(0)
+        return taken
 
     async def rest(self) -> bytes:
         """Everything up to the clean end."""
@@ -306,15 +317,25 @@ class Site:
         (session,) = self.relay._door.sessions.values()
         return session.tunnels[self.tunnel.number].upstreams
 
-    async def visit(self, address: tuple[str, int] | None = None) -> Wire:
-        """A visitor's connection, closed with the site."""
+    async def visit(self, address: tuple[str, int] | None = None, *, narrow: bool = False) -> Wire:
+        """A visitor's connection, closed with the site; ``narrow``: it takes next to nothing unread."""
         sock = socket.socket()
+        if narrow:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
         sock.setblocking(False)
         wire = Wire(sock)
         self._visitors.append(wire)
         async with asyncio.timeout(PATIENCE):
             await asyncio.get_running_loop().sock_connect(sock, address or self.address)
         return wire
+
+    async def slow_visit(self) -> tuple[Wire, HttpVisitor]:
+        """A visitor for whom the relay always has to keep something, and the relay's view of it."""
+        wire = await self.visit(narrow=True)
+        await until(lambda: self.relay._http._visitors)
+        (inside,) = self.relay._http._visitors
+        inside._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+        return wire, inside
 
     async def ask(self, request: bytes = GET) -> Message:
         """One request on a connection of its own."""

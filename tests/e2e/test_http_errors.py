@@ -72,6 +72,16 @@ async def test_a_tunnel_that_was_closed_is_no_tunnel_any_more() -> None:
         assert outcome(await visitor.ask(get("app"))) == (404, b"no_tunnel")
 
 
+async def test_a_name_that_goes_to_another_service_takes_open_connections_along() -> None:
+    async with Service(answering(OK)) as service, Service(answering(OK.replace(b"ok", b"no"))) as second:
+        async with tunnelled(service, domain=DOMAIN) as site:
+            visitor = await site.visit()
+            assert (await visitor.ask(get("app"))).body == b"ok"
+            await site.tunnel.close()
+            await site.agent.open("http", second.port, name="app")
+            assert (await visitor.ask(get("app"))).body == b"no"
+
+
 async def test_an_agent_that_is_away() -> None:
     limits = Limits(resume_window=0.1, ping_interval=0.2)
     async with Service(answering(OK)) as service, tunnelled(service, domain=DOMAIN, limits=limits) as site:

@@ -303,13 +303,12 @@ class Agent:
         try:
             if self.connected:
                 self._request(tunnel)
-            async with asyncio.timeout(timeout):
-                await tunnel.answer
-        except TimeoutError:
-            await self.close_tunnel(tunnel)
-            raise errors.TunnelTimeoutError(
-                f"The relay at {self.relay} did not open the tunnel within {timeout:g} s"
-            ) from None
+            await asyncio.wait([tunnel.answer], timeout=timeout)
+            if not tunnel.answered:
+                raise errors.TunnelTimeoutError(
+                    f"The relay at {self.relay} did not open the tunnel within {timeout:g} s"
+                )
+            tunnel.answer.result()
         except BaseException:
             await self.close_tunnel(tunnel)
             raise
