@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -13,6 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 
 from tests.e2e.http_support import OK, SPLICES, Service, Wire, answering, tunnelled
+from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.limits import Limits
 
 UPGRADE = b"GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: Raw\r\n\r\n"
@@ -109,7 +112,10 @@ async def test_nothing_passes_as_upgraded_before_the_switch() -> None:
         await service.settled()
 
 
-async def test_a_switch_reaches_a_visitor_that_was_slow_to_take_what_came_before() -> None:
+@pytest.mark.parametrize("catches_up", [False, True], ids=["still", "not any more"])
+async def test_a_switch_reaches_a_visitor_that_was_slow_to_take_what_came_before(
+    catches_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 60_000 + b"\r\n\r\n"
 
     async def handle(wire: Wire) -> None:
@@ -118,6 +124,13 @@ async def test_a_switch_reaches_a_visitor_that_was_slow_to_take_what_came_before
         assert await wire.exactly(5) == b"hello"
         await wire.send(b"bye")
 
+    def join(self: HttpIngress, sock: socket.socket, *stream: Any, **received: Any) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        join_as_it_is(self, sock, *stream, **received)
+
+    join_as_it_is = HttpIngress.join
+    if catches_up:  # in that very moment
+        monkeypatch.setattr(HttpIngress, "join", join)
     async with Service(handle) as service, tunnelled(service) as site:
         visitor, _ = await site.slow_visit()
         await visitor.send(UPGRADE)

@@ -13,7 +13,7 @@ from tunnelkit.errors import ProtocolError
 from tunnelkit.net.pipes import Pipe
 from tunnelkit.net.pump import HEADROOM, READ_SIZE, Pump
 from tunnelkit.net.sockets import AnySocket
-from tunnelkit.wire.frames import MAX_FRAME, FrameReader, Masker, Opcode, frame, header, new_key
+from tunnelkit.wire.frames import MAX_FRAME, MAX_HEADER, FrameReader, Masker, Opcode, frame, header, new_key
 
 __all__ = ["Framed", "FramedUser"]
 
@@ -52,7 +52,9 @@ class Framed:
         "_fd",
         "_greedy",
         "_head",
+        "_header_size",
         "_key",
+        "_large",
         "_masker",
         "_pipe",
         "_pump",
@@ -83,6 +85,8 @@ class Framed:
         self._key = _ZERO_KEY if client else None
         self._random = client and random_mask
         self._greedy = bool(getattr(sock, "greedy", False))
+        self._header_size = MAX_HEADER - (4 if client else 0)
+        self._large = False  # the last payload was spliced
         self._reading = False
         self._head = b""  # what has to go out next
         self._pipe: Pipe | None = None  # then what is in here
@@ -133,12 +137,10 @@ class Framed:
             return  # a greedy read that was scheduled before reading stopped
         reader, pump = self._reader, self._pump
         try:
-            if reader.left >= SPLICE_MIN and self.spliced is not None and reader.plain and self.splices:
-                moved = self.spliced.splice_in(self._fd, reader.left)
-                if moved >= 0:
-                    self._spliced_in(moved)
-                    return
-            count = self._sock.recv_into(pump.area)
+            if reader.left >= SPLICE_MIN and self._splice_in():
+                return
+            # Behind a large frame comes another: take its header alone, so that all of it is spliced.
+            count = self._sock.recv_into(pump.area[: self._header_size] if self._large else pump.area)
         except BlockingIOError:
             return
         except OSError:
@@ -158,16 +160,28 @@ class Framed:
         except ProtocolError as error:
             self.lost("protocol", error)
             return
-        if self._greedy:
+        if self._large:
+            self._large = reader.left >= SPLICE_MIN
+            self._readable()
+        elif self._greedy:
             pump.loop.call_soon(self._readable)
 
-    def _spliced_in(self, moved: int) -> None:
-        if not moved:
+    def _splice_in(self) -> bool:
+        """Move payload of a large frame by splice; False where it has to be received."""
+        reader = self._reader
+        if self.spliced is None or not reader.plain or not self.splices:
+            return False
+        moved = self.spliced.splice_in(self._fd, reader.left)
+        if moved < 0:
+            return False
+        if moved:
+            self.heard = True
+            self.bytes_received += moved
+            reader.left -= moved
+            self._large = not reader.left
+        else:
             self.lost("closed")
-            return
-        self.heard = True
-        self.bytes_received += moved
-        self._reader.left -= moved
+        return True
 
     def _feed(self, data: bytes | memoryview) -> None:
         for opcode, payload in self._reader.feed(data):
