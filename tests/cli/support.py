@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pytest
 
 from tests.support import Child, start_process
 
@@ -28,6 +31,18 @@ PATIENCE = 20.0
 def host_and_port(url: str) -> tuple[str, int]:
     host, _, port = url.partition("://")[2].rpartition(":")
     return host, int(port)
+
+
+def visit(url: str) -> socket.socket:
+    """A visitor's connection to a tunnel."""
+    return socket.create_connection(host_and_port(url), PATIENCE)
+
+
+def visit_in_vain(url: str) -> None:
+    """A visitor who is reset: while it connects, or when it waits for an answer."""
+    with pytest.raises(ConnectionResetError):
+        with visit(url) as visitor:
+            visitor.recv(1)
 
 
 class Tunnelkit:

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import PATIENCE, Terminal, Tunnelkit, host_and_port
+from tests.cli.support import PATIENCE, Terminal, Tunnelkit, visit, visit_in_vain
 from tests.support import free_port
 from tunnelkit.cli.live import Live, size
 
@@ -31,7 +30,7 @@ def test_the_status_shows_the_url_and_traffic_and_stays(home: Path, web_service:
     with Terminal(home, "http", str(web_service)) as terminal:
         url = terminal.expect(r"http://127\.0\.0\.1:\d+")[0]
         terminal.expect("0 open, 0 in all")
-        with socket.create_connection(host_and_port(url)) as visitor:
+        with visit(url) as visitor:
             terminal.expect("0 open, 0 in all")
             visitor.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
             terminal.expect("1 in all")
@@ -59,9 +58,7 @@ def test_service_errors_are_counted_with_their_hint(home: Path) -> None:
     with Terminal(home, "tcp", str(free_port())) as terminal:
         url = terminal.expect(r"tcp://127\.0\.0\.1:\d+")[0]
         for _ in range(3):
-            with socket.create_connection(host_and_port(url)) as visitor:
-                with pytest.raises(ConnectionResetError):
-                    visitor.recv(1)
+            visit_in_vain(url)
         terminal.expect(r"\(3 times\)")
         terminal.expect(r"Is anything listening there\? \[service_refused\]")
 

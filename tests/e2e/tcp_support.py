@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.e2e.http_support import Service, Site, Wire
 from tests.support.processes import Child, start_process
@@ -32,6 +32,8 @@ QUICK = Limits(ping_interval=0.4, ping_timeout=0.4)
 """A relay that finds a dead connection in less than a second."""
 
 PIECE = 1 << 16
+
+T = TypeVar("T")
 
 PART = Path(__file__).with_name("part.py")
 
@@ -218,15 +220,21 @@ def part(role: str, **options: Any) -> Child:
 
 
 async def cancelled_at_each_step(
-    make: Callable[[], Coroutine[Any, Any, Any]], afterwards: Callable[[], Awaitable[Any]], limit: int = 2000
+    prepare: Callable[[], Awaitable[T]],
+    act: Callable[[T], Coroutine[Any, Any, Any]],
+    check: Callable[[T], Awaitable[Any]],
+    *,
+    at_most: int = 1000,
 ) -> int:
-    """Cancel ``make()`` after one step of the loop, then after two, until it completes before that.
+    """Cancel ``act`` before its first step of the loop, then after one, and so on until it completes.
 
-    ``afterwards`` checks each time. How many steps it took in the end.
+    ``prepare`` makes what it acts on, ``check`` what came of it; tasks that are left fail. How many
+    steps ``act`` took in the end.
     """
     before = asyncio.all_tasks()
-    for steps in range(limit):
-        task = asyncio.create_task(make())
+    for steps in range(at_most):
+        subject = await prepare()
+        task = asyncio.create_task(act(subject))
         for _ in range(steps):
             if task.done():
                 break
@@ -235,11 +243,11 @@ async def cancelled_at_each_step(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.wait_for(task, PATIENCE)
-        await afterwards()
+        await check(subject)
         await until(lambda: not {task for task in asyncio.all_tasks() if not task.done()} - before)
         if completed:
-            return steps
-    raise AssertionError(f"not complete after {limit} steps")
+            break
+    return steps
 
 
 __all__ = [

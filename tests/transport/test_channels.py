@@ -138,7 +138,7 @@ async def test_a_channel_that_dies_is_an_abort_and_never_a_clean_end() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_stalled_reader_holds_up_the_sender_and_loses_nothing(way) -> None:
-    data = os.urandom(30_000_000)
+    data = os.urandom(1_000_000) * 90  # more than three connections keep in the kernel
     async with Chain(**way) as chain:
         loop = asyncio.get_running_loop()
         visitor, service = chain.open()
@@ -162,7 +162,7 @@ async def test_a_visitor_that_resets_while_its_stream_is_blocked_is_noticed() ->
     async with Chain() as chain:
         loop = asyncio.get_running_loop()
         visitor, service = chain.open()
-        sending = loop.create_task(loop.sock_sendall(visitor, bytes(30_000_000)))
+        sending = loop.create_task(loop.sock_sendall(visitor, bytes(90_000_000)))
         while not chain.relay.blocked:
             await asyncio.sleep(0)
         sending.cancel()
@@ -181,7 +181,7 @@ async def test_a_peer_that_takes_nothing_is_given_up() -> None:
     async with Chain(stall_timeout=0.5) as chain:
         loop = asyncio.get_running_loop()
         visitor, service = chain.open()
-        sending = loop.create_task(loop.sock_sendall(service, bytes(30_000_000)))
+        sending = loop.create_task(loop.sock_sendall(service, bytes(90_000_000)))
         async with asyncio.timeout(10):
             await chain.finished["relay"].wait()
         assert chain.codes["relay"] == "stalled"
@@ -218,7 +218,7 @@ async def test_a_pipe_that_is_in_use_when_its_stream_fails_is_not_used_again() -
     async with Chain() as chain:
         loop = asyncio.get_running_loop()
         visitor, service = chain.open()
-        sending = loop.create_task(loop.sock_sendall(service, bytes(30_000_000)))
+        sending = loop.create_task(loop.sock_sendall(service, bytes(90_000_000)))
         await chain_blocked(chain)
         hard_close(visitor)
         async with asyncio.timeout(10):
