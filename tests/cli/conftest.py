@@ -39,7 +39,7 @@ class Hello(BaseHTTPRequestHandler):
 def web_service() -> Iterator[int]:
     """The port of a web server of this machine."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
-        server.daemon_threads = True
+        server.daemon_threads = False  # so that the end waits for all connections
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server.server_address[1]

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any

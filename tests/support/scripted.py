@@ -55,7 +55,7 @@ _decode = msgspec.json.Decoder(ControlToAgent | ControlToRelay | ChannelMessage)
 async def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
     """Wait for what no event tells."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.002)
 
 

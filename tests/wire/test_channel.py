@@ -48,7 +48,7 @@ def test_every_pair_without_a_row_is_a_protocol_error_that_names_both() -> None:
 
 
 def test_every_state_is_reached_and_left() -> None:
-    assert {target for target in TRANSITIONS.values()} == set(State)
+    assert set(TRANSITIONS.values()) == set(State)
     assert {state for state, _ in TRANSITIONS} == set(State)
 
 

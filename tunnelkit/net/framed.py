@@ -271,7 +271,7 @@ class Framed:
         return frame(data, Opcode.BINARY, self._frame_key(), self._masker)
 
     def send_spliced(self, pipe: Pipe, count: int) -> bool:
-        """Send the ``count`` bytes in ``pipe``; False: ``pipe`` is now this object's, wait for ``drained``."""
+        """Send the ``count`` bytes in ``pipe``; False: the pipe is this object's now."""
         self.bytes_sent += count
         head = header(count, Opcode.BINARY, self._key)
         try:

@@ -180,15 +180,19 @@ class HttpVisitor(HttpConnection):
             self._pause()
             ingress.tasks.spawn(self._route(head, data[:end], rest), "route")
 
+    @property
+    def _closed(self) -> bool:
+        return self._state is _State.CLOSED
+
     async def _route(self, head: RequestHead, raw: bytes, rest: bytes) -> None:
-        if self._state is _State.CLOSED:
+        if self._closed:
             return
         if self._ingress.is_agent(head) and self._fixed is None:
             self._detach()
             await self._ingress.agent_arrived(self._sock, self.address, head, raw, rest)
             return
         found = await self._ingress.find(head)
-        if self._state is _State.CLOSED:
+        if self._closed:
             return
         if isinstance(found, RelayTunnel) and not found.closed and self._fixed is None:
             self._tunnel, self._host = found, head.host

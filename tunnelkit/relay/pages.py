@@ -39,7 +39,9 @@ _WORDS = {
 _HTML = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
-<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;color:#222;background:#fff}}
+<style>
+body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;
+  color:#222;background:#fff}}
 h1{{font-size:1.4rem}}code{{background:#eee;padding:.1em .3em;border-radius:.2em}}p:last-child{{color:#666}}
 @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}code{{background:#333}}}}</style>
 <h1>{title}</h1><p>{text}</p><p>{status} {reason} &middot; <code>{code}</code> &middot; tunnelkit</p></html>
@@ -67,7 +69,8 @@ def error_page(
         kind = "text/plain"
     content = page.encode()
     head = (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {len(content)}\r\n"
+        f"HTTP/1.1 {status} {reason}\r\n"
+        f"Content-Type: {kind}; charset=utf-8\r\nContent-Length: {len(content)}\r\n"
         f"Tunnelkit-Error: {code}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
         "Connection: close\r\n\r\n"
     )
