@@ -78,3 +78,13 @@ async def test_a_relay_that_is_not_there_is_an_error_and_leaves_nothing() -> Non
     with pytest.raises(RelayUnreachableError):
         async with connected_agent(AgentSettings(relay="ws://127.0.0.1:1")):
             pass
+
+
+async def test_an_embedded_relay_for_the_network_is_dialled_past_every_proxy(monkeypatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with connected_agent(AgentSettings(), lan_host="127.0.0.2") as connection:
+        assert connection.agent.relay.host == "127.0.0.1"
+        tunnel = await connection.agent.open("tcp", "127.0.0.1:9")
+        assert tunnel.host == "127.0.0.2"
+        assert await asyncio.to_thread(accepts, tunnel.host, tunnel.port)

@@ -37,11 +37,14 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
 def embedded_relay(*, host: str = LOOPBACK, splice: bool | None = None) -> tuple[Relay, str]:
     """A relay on any free port of ``host``, not started yet, and the token that it alone accepts.
 
+    Its agent finds it on loopback, whatever ``host`` is: that way leads through no proxy.
     Each of its tunnels gets a port of its own: names below ``.localhost`` do not resolve in every
     client. Web pages can reach loopback addresses too, so there is always a token.
     """
     token = secrets.token_urlsafe(24)
-    listen = f"[{host}]:0" if ":" in host else f"{host}:0"
+    listen = [f"[{host}]:0" if ":" in host else f"{host}:0"]
+    if host != LOOPBACK:
+        listen.append(f"{LOOPBACK}:0")
     return Relay(listen=listen, tokens=[token], splice=splice), token
 
 
@@ -72,7 +75,8 @@ async def connected_agent(
         relay, token = settings.relay, settings.token.reveal()
         if not relay:
             embedded, token = embedded_relay(host=lan_host or LOOPBACK, splice=splice)
-            relay = (await stack.enter_async_context(embedded)).url
+            await stack.enter_async_context(embedded)
+            relay = f"ws://{LOOPBACK}:{embedded.addresses[-1][1]}"
         agent = await stack.enter_async_context(
             Agent(
                 relay,

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
-from tests.cli.support import Tunnelkit
+from tests.cli.support import COMMAND, PATIENCE, Tunnelkit
 from tunnelkit import __version__
 
 
@@ -45,6 +46,12 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_closed_standard_streams_are_no_error(tunnelkit: Tunnelkit) -> None:
+    command = shlex.join([*COMMAND, "demo"])
+    shell = ["sh", "-c", f"exec {command} <&- >&- 2>&-"]
+    assert subprocess.run(shell, cwd=tunnelkit.home, timeout=PATIENCE, check=False).returncode == 0
 
 
 def test_an_unknown_command_is_a_usage_error(tunnelkit: Tunnelkit) -> None:

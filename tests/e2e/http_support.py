@@ -179,6 +179,15 @@ class Wire:
             lines.append(line)
         return bytes(body), _fields(lines)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has come that was not asked for."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return not self._buffer
+        return False
+
     async def ask(self, request: bytes = GET) -> Message:
         """Send a whole request and read its response."""
         await self.send(request)
@@ -251,7 +260,7 @@ class Service:
             await self._handler(wire)
         except (ConnectionError, EOFError):
             pass
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again when the service is left
             self.failures.append(error)
         finally:
             wire.close()

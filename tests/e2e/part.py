@@ -25,10 +25,11 @@ def say(*words: object) -> None:
 
 
 async def relay(
-    *, limits: dict[str, Any] | None = None, ports: list[int] | None = None, **options: Any
+    *, listen: str = "127.0.0.1:0", limits: dict[str, Any] | None = None, descriptors: int = 0
 ) -> None:
-    span = range(*ports) if ports else None
-    async with Relay(limits=Limits(**(limits or {})), tcp_ports=span, **options) as running:
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    async with Relay(listen=listen, limits=Limits(**(limits or {}))) as running:
         say("ready", running.url)
         await asyncio.Event().wait()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.http_support import GET, OK, Message, Service, Site, answering, silent, tunnelled, until
+from tests.e2e.http_support import GET, OK, Message, Service, Site, Wire, answering, silent, tunnelled, until
 from tests.support import free_port
 from tunnelkit.agent import agent as agent_module
 from tunnelkit.relay.limits import Limits
@@ -38,7 +38,12 @@ def outcome(answer: Message) -> tuple[int, bytes]:
 
 async def test_tunnels_are_found_by_name_whatever_its_case_port_and_final_dot() -> None:
     async with Service(answering(OK)) as service, tunnelled(service, domain=DOMAIN) as site:
-        for host in (b"app.tunnels.test", b"APP.Tunnels.Test", b"app.tunnels.test.", b"app.tunnels.test:8080"):
+        for host in (
+            b"app.tunnels.test",
+            b"APP.Tunnels.Test",
+            b"app.tunnels.test.",
+            b"app.tunnels.test:8080",
+        ):
             assert (await site.ask(GET.replace(b"app.test", host))).body == b"ok"
 
 
@@ -162,20 +167,19 @@ INVALID = {
 
 
 async def test_a_service_that_makes_no_sense() -> None:
-    async with Service(lambda wire: serve(wire)) as service, tunnelled(service, domain=DOMAIN) as site:
+    async def handle(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(response)
 
-        async def serve(wire) -> None:
-            await wire.request()
-            await wire.send(response)
-
-        for name, response in INVALID.items():
+    async with Service(handle) as service, tunnelled(service, domain=DOMAIN) as site:
+        for name, response in INVALID.items():  # noqa: B007 - the handler's
             assert outcome(await site.ask(get("app"))) == (502, b"service_invalid"), name
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 100 Continue\r\n\r\n"])
 @pytest.mark.parametrize("resets", [False, True])
 async def test_a_service_that_hangs_up_before_it_has_answered(beginning: bytes, resets: bool) -> None:
-    async def handle(wire) -> None:
+    async def handle(wire: Wire) -> None:
         await wire.request()
         await wire.send(beginning)
         if resets:
@@ -188,6 +192,7 @@ async def test_a_service_that_hangs_up_before_it_has_answered(beginning: bytes, 
         if b"100" in beginning:
             answer = await visitor.response()
         assert outcome(answer) == (502, b"service_closed")
+        assert len(service.connections) == 1
 
 
 async def test_pages_are_html_for_browsers_and_text_for_others() -> None:

@@ -15,7 +15,7 @@ BEGINNINGS = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbeginning",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbeginning\r\n",
     "midst of a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nbeginning",
-    "before the last trailer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbeginning\r\n0\r\n",
+    "in trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbeginning\r\n0\r\n",
     "until the end": b"HTTP/1.1 200 OK\r\n\r\nbeginning",
 }
 CUT_OFF = [
@@ -98,7 +98,10 @@ async def test_an_answer_with_chunks_out_of_order_is_broken_off() -> None:
 
 async def test_an_agent_that_dies_under_an_answer_leaves_it_broken() -> None:
     passed = asyncio.Event()
-    async with Service(dying(BEGINNINGS["length"], Wire.close, passed)) as service, tunnelled(service) as site:
+    async with (
+        Service(dying(BEGINNINGS["length"], Wire.close, passed)) as service,
+        tunnelled(service) as site,
+    ):
         visitor = await site.visit()
         await visitor.send(GET)
         await visitor.until(b"beginning")
@@ -108,7 +111,10 @@ async def test_an_agent_that_dies_under_an_answer_leaves_it_broken() -> None:
 
 async def test_a_relay_that_is_closed_breaks_off_what_runs() -> None:
     passed = asyncio.Event()
-    async with Service(dying(BEGINNINGS["length"], Wire.close, passed)) as service, tunnelled(service) as site:
+    async with (
+        Service(dying(BEGINNINGS["length"], Wire.close, passed)) as service,
+        tunnelled(service) as site,
+    ):
         visitor = await site.visit()
         await visitor.send(GET)
         await visitor.until(b"beginning")
@@ -147,8 +153,7 @@ async def test_a_visitor_that_leaves_in_the_midst_of_an_answer_ends_it_at_the_se
         await wire.request()
         await wire.send(b"HTTP/1.1 200 OK\r\n\r\n")
         with pytest.raises(ConnectionError):
-            while True:
-                await wire.send(bytes(10_000))
+            await wire.send(bytes(100_000_000))
 
     async with Service(handle) as service, tunnelled(service) as site:
         visitor = await site.visit()
@@ -219,7 +224,9 @@ async def test_a_million_random_bytes() -> None:
 async def test_requests_with_random_changes_do_no_harm() -> None:
     """Each gets an answer or an error, and the service gets nothing but whole requests for itself."""
     chance = random.Random(11)
-    good = b"POST /a?b=c HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    good = (
+        b"POST /a?b=c HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    )
     async with Service(answering(OK)) as service, tunnelled(service) as site:
         for _ in range(300):
             bad = bytearray(good)

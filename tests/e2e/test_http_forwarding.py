@@ -89,7 +89,14 @@ async def test_hop_by_hop_fields_of_a_request_stay_here() -> None:
         b"TE: gzip",
         b"X-Public: 1",
     )
-    named = {b"host", b"x-public", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
+    named = {
+        b"host",
+        b"x-public",
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+    }
     assert head.names == named
 
 
@@ -105,7 +112,13 @@ async def test_hop_by_hop_fields_of_a_response_stay_here() -> None:
 
 
 async def test_other_fields_pass_as_they_are_and_in_order() -> None:
-    lines = [b"Cookie: a=1", b"x-Odd_Name:  spaced ", b"Cookie: b=2", "X-Latin: é".encode("latin-1"), b"X-Empty:"]
+    lines = [
+        b"Cookie: a=1",
+        b"x-Odd_Name:  spaced ",
+        b"Cookie: b=2",
+        "X-Latin: é".encode("latin-1"),
+        b"X-Empty:",
+    ]
     head = await seen(*lines)
     assert head.fields[1:6] == [
         (b"Cookie", b"a=1"),

@@ -309,9 +309,7 @@ async def test_an_early_answer_reaches_a_visitor_that_is_still_sending(lingers: 
 
     async def handle(wire: Wire) -> None:
         await wire.head()
-        await wire.send(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        )
+        await wire.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         if lingers:
             wire.shutdown()
             await wire.rest()

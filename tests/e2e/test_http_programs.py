@@ -213,7 +213,9 @@ async def test_curl_uploads_in_chunks_what_it_does_not_know_the_length_of() -> N
         request = await wire.request()
         assert request[b"Transfer-Encoding"] == b"chunked"
         text = digest(request.body).encode()
-        await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(text), text))
+        await wire.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(text), text)
+        )
 
     async with Service(handle) as service, tunnelled(service) as site:
         assert await curl("-X", "POST", "-T", "-", site.url, stdin=body) == digest(body).encode()

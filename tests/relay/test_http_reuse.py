@@ -9,10 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.http_support import GET, OK, Service, Wire, answering, tunnelled, until
+from tunnelkit.agent.service import LocalService
 from tunnelkit.relay import ingress_http
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import RelayTunnel
+from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.wire.messages import Open
 
 POST = b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nonce"
 
@@ -84,6 +87,22 @@ async def test_nothing_is_repeated_once_an_answer_has_begun() -> None:
         answer = await visitor.ask()
         assert (answer.status, answer[b"Tunnelkit-Error"]) == (502, b"service_closed")
         assert len(service.connections) == 1
+
+
+@pytest.mark.parametrize(("request_", "tries"), [(GET, 2), (POST, 1)], ids=["repeatable", "not"])
+async def test_a_channel_that_dies_before_it_has_answered(
+    request_: bytes, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def visit(self: LocalService, channel: AgentChannel, request: Open) -> None:
+        visits.append(request.stream)
+        channel.lost("test")
+
+    visits: list[int] = []
+    async with Service(answering(OK)) as service, tunnelled(service) as site:
+        monkeypatch.setattr(LocalService, "visit", visit)
+        answer = await site.ask(request_)
+        assert (answer.status, answer[b"Tunnelkit-Error"]) == (503, b"agent_away")
+        assert len(visits) == tries
 
 
 async def test_what_is_not_repeatable_avoids_connections_that_have_rested(

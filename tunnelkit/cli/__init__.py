@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
+    _open_standard_streams()
     # From here on, also while modules load, an interrupted command says nothing and has a status.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_at_once)
@@ -23,6 +24,15 @@ def main() -> NoReturn:
 
     cli(prog_name="tunnelkit")
     raise SystemExit(0)
+
+
+def _open_standard_streams() -> None:
+    """Fill the places of standard streams that were closed, or a socket would get their numbers."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: open(2)
 
 
 def _exit_at_once(number: int, _frame: FrameType | None) -> NoReturn:

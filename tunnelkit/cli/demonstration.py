@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tunnelkit.agent import AgentTunnel
 from tunnelkit.cli.demo_services import demo_services
-from tunnelkit.cli.output import stderr, stdout
+from tunnelkit.cli.output import is_terminal, stderr, stdout
 from tunnelkit.cli.running import Stop, run
 from tunnelkit.compose import connected_agent
 from tunnelkit.config import AgentSettings
@@ -57,7 +57,7 @@ async def _demonstrate(stop: Stop) -> None:
         except (OSError, EOFError) as error:
             raise TunnelkitError(f"A visit failed: {error}") from error
         out("")
-        if sys.stdout.isatty():
+        if is_terminal(sys.stdout):
             stop.up()
             out(f"Open {page.url} in a browser. Ctrl-C ends the demonstration.")
             await stop.asked.wait()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunnelkit.agent import Event
-from tunnelkit.cli.output import stderr, stdout
+from tunnelkit.cli.output import is_terminal, stderr, stdout
 from tunnelkit.errors import TunnelkitError, from_code
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def reporter_for(*, as_json: bool) -> Reporter:
     """The way to tell things that suits standard output."""
     if as_json:
         return Json()
-    if sys.stdout is not None and sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         from tunnelkit.cli.live import Live, is_able
 
         if is_able():

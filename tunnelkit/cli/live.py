@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tunnelkit.agent import AgentTunnel, Event
 from tunnelkit.cli.display import INTERVAL, Repeats, Reporter, hint_of, sentence
-from tunnelkit.cli.output import Unblocking, printable, takes_more
+from tunnelkit.cli.output import Unblocking, is_terminal, printable, takes_more
 
 __all__ = ["Live", "is_able", "size"]
 
@@ -79,7 +79,7 @@ class Live(Reporter):
         self.tick()
 
     def say(self, line: str) -> None:
-        if self._live.is_started and sys.stderr is not None and sys.stderr.isatty():
+        if self._live.is_started and is_terminal(sys.stderr):
             self._print((line, "dim"))
         else:
             super().say(line)

@@ -8,7 +8,12 @@ import select
 import sys
 from typing import TextIO
 
-__all__ = ["Output", "Unblocking", "printable", "stderr", "stdout", "takes_more"]
+__all__ = ["Output", "Unblocking", "is_terminal", "printable", "stderr", "stdout", "takes_more"]
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads ``stream``; None is one that was closed."""
+    return stream is not None and stream.isatty()
 
 
 def takes_more(stream: TextIO | None) -> bool:

@@ -118,9 +118,7 @@ class Upstream:
     def _heads(self, visitor: HttpVisitor, data: bytes, searched: int = 0) -> None:
         end = find_head_end(data, 0, searched)
         while end > 0:
-            self._previous = head = parse_response(
-                data[:end], method=self._method, previous=self._previous
-            )
+            self._previous = head = parse_response(data[:end], method=self._method, previous=self._previous)
             if head.status >= 200 or head.status == 101:
                 break
             if visitor.head.version:  # HTTP/1.0 knows no interim answers (RFC 9110 §15.2)
