@@ -87,4 +87,3 @@ async def test_an_embedded_relay_for_the_network_is_dialled_past_every_proxy(mon
         assert connection.agent.relay.host == "127.0.0.1"
         tunnel = await connection.agent.open("tcp", "127.0.0.1:9")
         assert tunnel.host == "127.0.0.2"
-        assert await asyncio.to_thread(accepts, tunnel.host, tunnel.port)

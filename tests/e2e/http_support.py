@@ -15,6 +15,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Self
 
 import pytest
@@ -234,14 +235,18 @@ class Service:
         self._accepting = asyncio.create_task(self._accept())
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         tasks = [self._accepting, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.sock.close()
-        if self.failures and kind is None:
+        if self.failures and error is None:
             raise self.failures[0]
+        if self.failures and error is not None:
+            error.add_note(f"The service failed, too: {self.failures[0]!r}")
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -260,7 +265,9 @@ class Service:
             await self._handler(wire)
         except (ConnectionError, EOFError):
             pass
-        except Exception as error:  # noqa: BLE001 - raised again when the service is left
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - pytest's own are no Exception; see __aexit__
             self.failures.append(error)
         finally:
             wire.close()
