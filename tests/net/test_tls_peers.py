@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
 from collections.abc import Callable
@@ -115,9 +114,7 @@ async def test_a_stdlib_server_that_breaks_off_is_a_truncation(made, version) ->
     tls.close()
 
 
-@pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="openssl is not installed: apt-get install openssl"
-)
+@pytest.mark.needs("openssl")
 async def test_new_keys_in_mid_stream_go_unnoticed(made) -> None:
     """openssl(1) asks for a key update on a line K (RFC 8446 §4.6.3): its and ours change."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
