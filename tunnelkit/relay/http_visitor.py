@@ -399,6 +399,7 @@ class HttpVisitor(HttpConnection):
         self._refuse(error_page(status, code, what=what))
 
     def _refuse(self, page: bytes) -> None:
+        self._ingress.head_done(self)
         self._ingress.response_begun(self)
         self.write(page)
         self._once_flushed(self._linger)
