@@ -112,7 +112,7 @@ async def answers(host: str, port: int) -> bool:
 async def comes_back(host: str, port: int, seconds: float = PATIENCE) -> None:
     """Wait until an echo service answers there."""
     async with asyncio.timeout(seconds):
-        while not await answers(host, port):  # noqa: ASYNC110
+        while not await answers(host, port):
             await asyncio.sleep(0.01)
 
 

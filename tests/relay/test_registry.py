@@ -9,7 +9,7 @@ import pytest
 
 from tunnelkit.errors import NameTakenError, PortTakenError
 from tunnelkit.relay.auth import Identity
-from tunnelkit.relay.registry import RESERVATION, Away, Key, MemoryRegistry, RelayTunnel
+from tunnelkit.relay.registry import MAX_RESERVED, RESERVATION, Away, Key, MemoryRegistry, RelayTunnel
 
 NAME: Key = ("http", "app")
 ALICE, BOB = Identity("alice"), Identity("bob")
@@ -108,12 +108,12 @@ async def test_a_name_is_kept_for_its_token_for_a_minute(registry: MemoryRegistr
     await registry.add(mine)
     await registry.remove(mine, away=False)
     clock.now += RESERVATION - 0.001
-    assert not await registry.available(NAME, BOB)
-    assert await registry.available(NAME, ALICE)
+    assert not await registry.available(NAME, session(BOB))
+    assert await registry.available(NAME, session(ALICE))
     with pytest.raises(NameTakenError):
         await registry.add(tunnel(session(BOB)))
     clock.now += 0.001
-    assert await registry.available(NAME, BOB)
+    assert await registry.available(NAME, session(BOB))
     await registry.add(tunnel(session(BOB)))
 
 
@@ -154,3 +154,28 @@ async def test_what_was_kept_does_not_pile_up(registry: MemoryRegistry, clock: C
         await registry.remove(passing, away=False)
         clock.now += 1
     assert len(registry._reserved) <= RESERVATION
+
+
+async def test_nobody_keeps_names_by_the_thousand(registry: MemoryRegistry) -> None:
+    for number in range(MAX_RESERVED + 5):
+        one = tunnel(key=("http", f"name-{number}"))
+        await registry.add(one)
+        await registry.remove(one, away=False)
+    kept = [
+        n
+        for n in range(MAX_RESERVED + 5)
+        if not await registry.available(("http", f"name-{n}"), session(BOB))
+    ]
+    assert kept == list(range(5, MAX_RESERVED + 5))
+
+
+async def test_without_tokens_only_the_same_agent_is_the_same_person(registry: MemoryRegistry) -> None:
+    anybody = Identity("anybody", anonymous=True)
+    mine = tunnel(session(anybody, "laptop", attached=False))
+    await registry.add(mine)
+    with pytest.raises(NameTakenError):
+        await registry.add(tunnel(session(anybody, "stranger")))
+    await registry.remove(mine, away=True)
+    with pytest.raises(NameTakenError):
+        await registry.add(tunnel(session(anybody, "stranger")))
+    assert await registry.add(tunnel(session(anybody, "laptop"))) is None

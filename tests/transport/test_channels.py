@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -401,3 +402,121 @@ async def test_the_error_of_the_table_is_the_one_that_is_raised() -> None:
             bench.channel.end(delivered=False)
     finally:
         bench.close()
+
+
+class Flaky:
+    """A pool of pipes that has one only every other time."""
+
+    def __init__(self, pipes) -> None:
+        self._pipes = pipes
+        self._turn = False
+
+    def take(self):
+        self._turn = not self._turn
+        return self._pipes.take() if self._turn else None
+
+    def give(self, pipe) -> None:
+        self._pipes.give(pipe)
+
+    def close(self) -> None:
+        self._pipes.close()
+
+
+async def test_large_frames_arrive_whole_when_pipes_run_out_between_them() -> None:
+    data = os.urandom(1_000_000) * 40
+    async with Chain() as chain:
+        chain.agent_pump.pipes = Flaky(chain.agent_pump.pipes)
+        visitor, service = chain.open()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send_and_end(visitor, data))
+            group.create_task(send_and_end(service, b""))
+            received = group.create_task(read_all(service))
+        assert received.result() == data
+        await chain.free.wait()
+
+
+async def test_a_stream_that_ends_while_its_reader_is_slow_leaves_the_channel_usable() -> None:
+    """The last payload blocks, and the end comes with it in one read."""
+    from tunnelkit.net.pump import Join
+    from tunnelkit.wire.messages import Opened
+
+    bench = Bench()
+    visitor, inside = tcp_pair()
+    try:
+        done: list[str | None] = []
+        inside.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        join = Join(bench.pump, inside, bench.channel, lambda _, code: done.append(code))
+        bench.channel.open(Open(7, 1, ""), join)
+        join.start()
+        payload = bytes(50_000)
+        await bench.says(Opened(7))
+        while bench.channel.state is not State.OPEN:
+            await asyncio.sleep(0)
+        end = frame(encode(End(len(payload))), Opcode.TEXT, bytes(4))
+        await bench.says(frame(payload, Opcode.BINARY, bytes(4)) + end)
+        while join.flowing:
+            await asyncio.sleep(0)
+        visitor.shutdown(socket.SHUT_WR)
+        assert await read_all(visitor) == payload
+        await bench.says(Ready(7))
+        async with asyncio.timeout(5):
+            while "free" not in bench.events:
+                await asyncio.sleep(0)
+        assert done == [None]
+        assert not bench.channel.paused
+    finally:
+        visitor.close()
+        bench.close()
+
+
+async def test_a_channel_that_is_being_cancelled_never_says_that_it_is_ready() -> None:
+    async with Chain() as chain:
+        visitor, service = chain.open()
+        service.shutdown(socket.SHUT_WR)
+        assert await read_all(visitor) == b""
+        chain.agent_join.cancel("test")  # the relay will know by the control connection
+        visitor.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(5):
+            await chain.gone.wait()
+        assert not chain.free.is_set()
+
+
+async def test_a_ping_that_is_kept_goes_out_before_what_is_spliced() -> None:
+    from tunnelkit.net.pipes import Pipe
+
+    async with Chain() as chain:
+        chain.relay._head = frame(b"", Opcode.PING)  # as if the peer had not taken it
+        reader, writer = os.pipe()
+        os.write(writer, b"payload")
+        pipe = Pipe(reader, writer)
+        pipe.held = 7
+        assert chain.relay.send_spliced(pipe, 7) is False
+        assert chain.relay._head == frame(b"", Opcode.PING) + b"\x82\x07"
+        assert chain.relay._pipe is pipe
+
+
+async def test_a_connection_that_is_dead_already_is_not_waited_for() -> None:
+    """The kernel goes on counting what it will never send."""
+    from tunnelkit.net.pump import Pump
+
+    loop = asyncio.get_running_loop()
+    pump = Pump(loop)
+    one, two = tcp_pair()
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while one.send(bytes(1 << 20)):
+                pass
+        hard_close(two)
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    one.getpeername()
+                except OSError:
+                    break
+                await asyncio.sleep(0)
+        pump.reset(one)
+        assert one.fileno() == -1
+    finally:
+        pump.close()
+        one.close()

@@ -21,8 +21,13 @@ class Channel:
         self.paused = paused
         self.heard = False
         self.silent = 0
+        self.blocked = False
         self.pings = 0
+        self.pongs = 0
         self.code = ""
+
+    def pong(self) -> None:
+        self.pongs += 1
 
     def ping(self) -> None:
         self.pings += 1
@@ -83,3 +88,13 @@ def test_who_is_not_read_from_is_not_blamed_for_silence(state: State, paused: bo
     for _ in range(20):
         liveness.check(None, [channel])
     assert bool(channel.code) is ends
+
+
+def test_who_does_not_read_says_all_the_same_that_it_lives() -> None:
+    """Its peer's pings lie unread; without this the peer would end a download that is merely slow."""
+    liveness, reader = Liveness(4.0, 4.0), Channel(State.OPEN, paused=True)
+    liveness.check(None, [reader])
+    assert reader.pongs == 1
+    reader.blocked = True  # what is kept already will do
+    liveness.check(None, [reader])
+    assert reader.pongs == 1

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from tunnelkit import errors
 from tunnelkit._version import __version__
 from tunnelkit.agent.backoff import CAP, STEADY, backoff
-from tunnelkit.agent.events import Event, Listener, ignore
+from tunnelkit.agent.events import Event, Listener, guarded, ignore
 from tunnelkit.agent.identity import agent_id
 from tunnelkit.agent.link import Link
 from tunnelkit.agent.pool import WARM, Pool
@@ -72,7 +72,7 @@ class Agent:
         self.tunnels: dict[int, AgentTunnel] = {}
         self._link_options = (token, ca, fingerprint)
         self._identity = identity or agent_id()
-        self._on_event = on_event
+        self._on_event = guarded(on_event)
         self._splice = splice
         self._tasks = Tasks("agent")
         self._pump: Pump
@@ -247,11 +247,17 @@ class Agent:
                 except errors.TunnelkitError as error:
                     log.info("no connection to %s: %s", self.relay, error)
                     self._on_event(Event("retrying", error.what, code=error.code))
+                except Exception:
+                    # Whatever it was: an agent reconnects for as long as it runs.
+                    log.exception("no connection to %s", self.relay)
 
     async def _clock(self) -> None:
         while True:
             await asyncio.sleep(self._liveness.period)
-            self._liveness.check(self._control, self._pool.channels.values())
+            try:
+                self._liveness.check(self._control, self._pool.channels.values())
+            except Exception:
+                log.exception("a look at the connections failed")  # the next one may not
 
     # --- tunnels --------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Event", "Listener", "ignore"]
+__all__ = ["Event", "Listener", "guarded", "ignore"]
+
+log = logging.getLogger("tunnelkit")
 
 Kind = Literal[
     "connected",
@@ -42,3 +45,15 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Listens to nothing."""
+
+
+def guarded(listener: Listener) -> Listener:
+    """``listener``, whose failures are logged: they are not to be the connection's."""
+
+    def tell(event: Event) -> None:
+        try:
+            listener(event)
+        except Exception:
+            log.exception("the listener failed on %s", event.kind)
+
+    return tell

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import sys
+import time
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -273,7 +274,7 @@ class LocalDialer:
         self._resolver = resolver
         self._timeout = timeout
         self._addresses = _addresses_here(endpoint)
-        self._begun: deque[socket.socket] = deque()
+        self._begun: deque[tuple[float, socket.socket]] = deque()
 
     def try_now(self) -> socket.socket | None:
         """A connected socket without a wait, or None: go on with :meth:`dial`.
@@ -295,7 +296,7 @@ class LocalDialer:
             if self.endpoint.is_unix:
                 sock.close()
             else:
-                self._begun.append(sock)
+                self._begun.append((time.monotonic(), sock))
             return None
         if failures:
             raise DialError(failures[0].kind, self.endpoint, failures[0].reason) from failures[0]
@@ -303,10 +304,10 @@ class LocalDialer:
 
     async def dial(self) -> socket.socket:
         """A connected socket; see :func:`dial`."""
-        if not self._begun:
+        sock = self._begun_just_now()
+        if sock is None:
             return await dial(self.endpoint, resolver=self._resolver, timeout=self._timeout)
         # One more connect would be seen by the service, and closed unused.
-        sock = self._begun.popleft()
         try:
             async with asyncio.timeout(self._timeout):
                 await writable(sock)
@@ -322,10 +323,19 @@ class LocalDialer:
         except OSError as error:
             raise _dial_error(self.endpoint, error) from error
 
+    def _begun_just_now(self) -> socket.socket | None:
+        """A connect to go on with; older ones were given up, and the service may have, too."""
+        while self._begun:
+            since, sock = self._begun.popleft()
+            if time.monotonic() - since < self._timeout:
+                return sock
+            sock.close()
+        return None
+
     def close(self) -> None:
         """Close connects that :meth:`try_now` began and nobody went on with."""
         while self._begun:
-            self._begun.popleft().close()
+            self._begun.popleft()[1].close()
 
 
 def _addresses_here(endpoint: Endpoint) -> list[Address]:

@@ -140,7 +140,8 @@ class Framed:
             if reader.left >= SPLICE_MIN and self._splice_in():
                 return
             # Behind a large frame comes another: take its header alone, so that all of it is spliced.
-            count = self._sock.recv_into(pump.area[: self._header_size] if self._large else pump.area)
+            header_alone = self._large and not reader.left
+            count = self._sock.recv_into(pump.area[: self._header_size] if header_alone else pump.area)
         except BlockingIOError:
             return
         except OSError:
@@ -160,9 +161,10 @@ class Framed:
         except ProtocolError as error:
             self.lost("protocol", error)
             return
-        if self._large:
-            self._large = reader.left >= SPLICE_MIN
-            self._readable()
+        if header_alone:
+            self._large = False  # until all of the next one has been spliced too
+            if reader.left >= SPLICE_MIN:
+                self._readable()
         elif self._greedy:
             pump.loop.call_soon(self._readable)
 
@@ -274,6 +276,10 @@ class Framed:
         """Send the ``count`` bytes in ``pipe``; False: the pipe is this object's now."""
         self.bytes_sent += count
         head = header(count, Opcode.BINARY, self._key)
+        if self.blocked:  # by a ping, say: wait behind it
+            self._head += head
+            self._pipe = pipe
+            return False
         try:
             sent = self._sock.send(head, _MSG_MORE)  # type: ignore[call-arg]  # never TLS here
         except BlockingIOError:
@@ -317,6 +323,10 @@ class Framed:
     def ping(self) -> None:
         """Ask for a sign of life (RFC 6455 §5.5.2)."""
         self._send_control(frame(b"", Opcode.PING, self._frame_key(), self._masker))
+
+    def pong(self) -> None:
+        """Give a sign of life that nobody asked for (RFC 6455 §5.5.3)."""
+        self._send_control(frame(b"", Opcode.PONG, self._frame_key(), self._masker))
 
     @property
     def blocked(self) -> bool:

@@ -375,10 +375,10 @@ class Join:
         self._resume_writing()
         if self._failure is not None:
             self._abort(self._failure)
-        elif self._ending:
-            self._write_end()
         else:
             self.stream.resume()
+            if self._ending:
+                self._write_end()
 
     def _resume_writing(self) -> None:
         self._writing = True

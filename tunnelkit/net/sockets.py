@@ -70,8 +70,12 @@ if sys.platform == "linux":
     from termios import TIOCOUTQ
 
     def unsent(sock: AnySocket) -> int:
-        """Bytes that the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 where that is unknown."""
+        """Bytes that the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 where that is unknown.
+
+        0 for a connection that is dead, too: the kernel goes on counting what will never be sent.
+        """
         try:
+            sock.getpeername()
             return int.from_bytes(ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
         except OSError:
             return 0

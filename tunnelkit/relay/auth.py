@@ -21,6 +21,8 @@ class Identity:
     """Who an agent is to the relay: names and ports are kept for an identity."""
 
     name: str
+    anonymous: bool = False
+    """Whether everybody else is this, too: then only the same agent is the same person."""
 
 
 class Authorizer(Protocol):
@@ -61,9 +63,14 @@ class TokenList:
 
 
 class AnyToken:
-    """A relay that is open: everyone is somebody, and the same token the same person."""
+    """A relay that is open: everyone is somebody, and the same token the same person.
+
+    Who brings no token is told from others by what the agent says of itself.
+    """
 
     async def authorize(self, token: str) -> Identity | None:
+        if not token:
+            return Identity("anybody", anonymous=True)
         return Identity(f"token-{_digest(token).hex()[:12]}")
 
 

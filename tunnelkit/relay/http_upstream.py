@@ -253,6 +253,7 @@ class Upstream:
 
     def refused(self, code: str, what: str) -> None:
         visitor, self.visitor = self.visitor, None
+        self._ingress.forget(self, self._tunnel)
         if visitor is not None:
             visitor.fail(_REFUSED.get(code, 502), code)
 

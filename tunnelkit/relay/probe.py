@@ -39,14 +39,9 @@ class Prober:
         """Return once the probe has come round. Raises TunnelTimeoutError."""
         nonce = secrets.token_hex(16)
         host, port = listener
-        wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-        host = wildcard.get(host, host)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            with socket.socket(family, socket.SOCK_STREAM) as sock:
-                sock.setblocking(False)
-                sock.bind((host, 0))
-                await self._recognised(sock, (host, port), tunnel, nonce)
+            with _visitor_of(host) as sock:
+                await self._recognised(sock, (sock.getsockname()[0], port), tunnel, nonce)
         except (TimeoutError, OSError) as error:
             raise TunnelTimeoutError(
                 f"The probe of {tunnel.url} did not come round ({str(error) or 'time-out'})",
@@ -56,13 +51,16 @@ class Prober:
     async def _recognised(
         self, sock: socket.socket, address: tuple[str, int], tunnel: RelayTunnel, nonce: str
     ) -> None:
-        source = sock.getsockname()[:2]
-        self.expected[source] = nonce
+        host, from_port = sock.getsockname()[:2]
+        # The second is how a listener for IPv4 and IPv6 together sees an IPv4 address.
+        sources = [(host, from_port), (f"::ffff:{host}", from_port)]
+        self.expected.update(dict.fromkeys(sources, nonce))
         try:
             async with asyncio.timeout(self._timeout):
                 await self._visit(sock, address, tunnel, nonce)
         finally:
-            del self.expected[source]
+            for source in sources:
+                del self.expected[source]
 
     async def _visit(
         self, sock: socket.socket, address: tuple[str, int], tunnel: RelayTunnel, nonce: str
@@ -87,3 +85,20 @@ class Prober:
             return bool(await self._resolver.resolve(host, 0))
         except DialError:
             return False
+
+
+def _visitor_of(host: str) -> socket.socket:
+    """A socket that is bound where it can visit a listener on ``host``."""
+    wildcards = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"], "": ["127.0.0.1"]}
+    last = OSError("no address to probe from")
+    for source in wildcards.get(host, [host]):  # a machine may have IPv6 disabled
+        sock = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.bind((source, 0))
+        except OSError as error:
+            sock.close()
+            last = error
+        else:
+            return sock
+    raise last

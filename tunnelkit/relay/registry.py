@@ -24,8 +24,16 @@ __all__ = ["Away", "Key", "MemoryRegistry", "Registry", "RelayTunnel"]
 RESERVATION = 60.0
 """Seconds for which a name or port is kept for its identity after its tunnel has gone."""
 
+MAX_RESERVED = 200
+"""Reservations of one owner: twice the tunnels of one session. The oldest gives way, so that nobody
+keeps names by the thousand that nobody uses."""
+
 Key = tuple[Literal["http", "tcp"], str | int]
 """What can be claimed: ``("http", name)`` or ``("tcp", port)``."""
+
+
+Owner = tuple[Identity, str]
+"""An identity, and the agent where the identity alone says nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,13 +86,13 @@ class Registry(Protocol):
     async def find(self, key: Key) -> RelayTunnel | Away | None:
         """The tunnel with that key."""
 
-    async def available(self, key: Key, identity: Identity) -> bool:
-        """Whether ``identity`` could claim a key that no tunnel has."""
+    async def available(self, key: Key, session: AgentSession) -> bool:
+        """Whether ``session`` could claim a key that no tunnel has."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reservation:
-    identity: Identity
+    owner: Owner
     until: float
     away: bool
 
@@ -102,10 +110,10 @@ class MemoryRegistry:
         holder = self._tunnels.get(key)
         if holder is not None:
             other = holder.session
-            ours = other.identity == session.identity
+            ours = _owner(other) == _owner(session)
             if holder.session is session or not ours or (other.agent != session.agent and other.attached):
                 raise _taken(key)
-        elif not await self.available(key, session.identity):
+        elif not await self.available(key, session):
             raise _taken(key)
         self._reserved.pop(key, None)
         self._tunnels[key] = tunnel
@@ -114,9 +122,12 @@ class MemoryRegistry:
     async def remove(self, tunnel: RelayTunnel, *, away: bool) -> None:
         if self._tunnels.get(tunnel.key) is tunnel:
             del self._tunnels[tunnel.key]
-            now = self._clock()
+            now, owner = self._clock(), _owner(tunnel.session)
             self._reserved = {k: r for k, r in self._reserved.items() if r.until > now}
-            self._reserved[tunnel.key] = _Reservation(tunnel.session.identity, now + RESERVATION, away)
+            theirs = [key for key, reservation in self._reserved.items() if reservation.owner == owner]
+            if len(theirs) >= MAX_RESERVED:
+                del self._reserved[theirs[0]]
+            self._reserved[tunnel.key] = _Reservation(owner, now + RESERVATION, away)
 
     async def find(self, key: Key) -> RelayTunnel | Away | None:
         tunnel = self._tunnels.get(key)
@@ -124,9 +135,9 @@ class MemoryRegistry:
             return Away()
         return tunnel
 
-    async def available(self, key: Key, identity: Identity) -> bool:
+    async def available(self, key: Key, session: AgentSession) -> bool:
         reservation = self._reservation(key)
-        return key not in self._tunnels and (reservation is None or reservation.identity == identity)
+        return key not in self._tunnels and (reservation is None or reservation.owner == _owner(session))
 
     def _reservation(self, key: Key) -> _Reservation | None:
         reservation = self._reserved.get(key)
@@ -134,6 +145,10 @@ class MemoryRegistry:
             del self._reserved[key]
             return None
         return reservation
+
+
+def _owner(session: AgentSession) -> Owner:
+    return session.identity, session.agent if session.identity.anonymous else ""
 
 
 def _taken(key: Key) -> NameTakenError | PortTakenError:

@@ -159,19 +159,24 @@ class Relay:
     async def _clock(self) -> None:
         loop = asyncio.get_running_loop()
         liveness_every = Liveness(self.limits.ping_interval, self.limits.ping_timeout).period
-        tick = min(TICK, liveness_every)
         next_liveness = loop.time() + liveness_every
         while True:
-            await asyncio.sleep(tick)
+            await asyncio.sleep(min(TICK, liveness_every))
             now = loop.time()
             liveness = now >= next_liveness
             if liveness:
                 next_liveness = now + liveness_every
-            for session in list(self._door.sessions.values()):
-                session.tick(now, liveness=liveness)
-                for tunnel in session.tunnels.values():
-                    self._http.trim(tunnel)
-            self._http.tick(now)
+            try:
+                self._tick(now, liveness=liveness)
+            except Exception:
+                log.exception("a look at what waits failed")  # one connection's fault is not the others'
+
+    def _tick(self, now: float, *, liveness: bool) -> None:
+        for session in list(self._door.sessions.values()):
+            session.tick(now, liveness=liveness)
+            for tunnel in session.tunnels.values():
+                self._http.trim(tunnel)
+        self._http.tick(now)
 
     def _session_gone(self, session: AgentSession) -> None:
         for tunnel in list(session.tunnels.values()):

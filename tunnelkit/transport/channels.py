@@ -101,7 +101,7 @@ class Channel(Framed):
     def cancelled(self, stream: int, code: str, sent: int) -> None:
         """The other side aborts ``stream``, after ``sent`` payload bytes: pass those on first."""
         if stream == self.stream and self.state is not State.IDLE and not self.cancelling:
-            self.cancelling = True
+            self.cancelling = True  # from now on it is not used again
             self._await_rest(code, sent, -1, CANCEL_PATIENCE)
 
     def _await_rest(self, code: str, sent: int, before: int, patience: float) -> None:
@@ -174,7 +174,7 @@ class RelayChannel(Channel):
         match message:
             case messages.Opened(stream=self.stream):
                 self.state = advance(self.state, Event.OPENED)
-                self.owner.channel_answered(self)
+                self._answered()
             case messages.End():
                 if self.state not in AGENT_MAY_SEND:
                     raise ProtocolError("An end out of order")
@@ -193,9 +193,14 @@ class RelayChannel(Channel):
             case _:
                 raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
 
+    def _answered(self) -> None:
+        if self.bytes_received:
+            raise ProtocolError("Payload before the agent had taken the stream")
+        self.owner.channel_answered(self)
+
     def _refused(self, message: messages.Error) -> None:
         self.state = advance(self.state, Event.ERROR)
-        self.owner.channel_answered(self)
+        self._answered()
         self._busy = False
         user = self._dismiss(DISCARD)
         if self.state is State.REFUSED:
@@ -214,13 +219,14 @@ class RelayChannel(Channel):
     def delivered(self) -> None:
         self._busy = False
         self._dismiss(DISCARD)
+        self.resume()
         self._free()
 
     def _free(self) -> None:
         if self.state is State.IDLE and not self._busy:
             self._dismiss()
             self.resume()
-            if self.retiring:
+            if self.retiring or self.cancelling:
                 self.lost("closed")
             else:
                 self.idle_since = self._pump.loop.time()
@@ -275,7 +281,7 @@ class AgentChannel(Channel):
                 if self.state not in RELAY_MAY_SEND:
                     raise ProtocolError("An end out of order")
                 self._peer_ended(Event.RELAY_END, message.bytes)
-                if self.user is DISCARD and self.state is State.ENDED:
+                if self.user is DISCARD and self.state is State.ENDED and not self.cancelling:
                     self._ready()
             case None:
                 pass  # from a newer relay
@@ -317,6 +323,7 @@ class AgentChannel(Channel):
     def _idle(self) -> None:
         self.state = advance(self.state, Event.READY)
         self._dismiss()
+        self.resume()
 
     def cancel(self, code: str) -> None:
         """Abort the stream; what was sent before still goes out, and the relay closes the channel.

@@ -34,8 +34,14 @@ class Liveness:
             elif control.silent >= self._quiet:
                 control.ping()
         for channel in list(channels):
-            # One that is paused is not read from: its silence is ours. The stall time-out rules there.
-            if channel.heard or (channel.paused and channel.state is not State.IDLE):
+            if channel.paused and channel.state is not State.IDLE:
+                # It is not read from, so its silence is ours, and the peer's pings go unanswered. The
+                # stall time-out rules here; the peer is told that this side lives.
+                channel.silent = 0
+                if not channel.blocked:
+                    channel.pong()
+                continue
+            if channel.heard:
                 channel.heard = False
                 channel.silent = 0
                 continue

@@ -251,7 +251,8 @@ class Control:
         elif event.opcode is Opcode.BINARY:
             self.fail(errors.ProtocolError("A binary message on a control connection"))
         elif event.opcode in (Opcode.TEXT, Opcode.CONT):
-            self._fragments.append(bytes(event.data))
+            if event.data:  # empty ones cost their sender nothing, and would add up here
+                self._fragments.append(bytes(event.data))
             if event.fin:
                 text = b"".join(self._fragments)
                 self._fragments.clear()
