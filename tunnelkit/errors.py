@@ -114,9 +114,7 @@ class InvalidNameError(InvalidError):
 
     code = "invalid_name"
     exit_status = 9
-    default_hint = (
-        "A name has 1 to 63 letters, digits and hyphens, and neither starts nor ends with a hyphen"
-    )
+    default_hint = "A name has 1 to 63 letters, digits and hyphens, and neither starts nor ends with a hyphen"
 
 
 class InvalidTargetError(InvalidError):

@@ -302,6 +302,19 @@ async def test_messages_survive_any_cut(pair: Pair) -> None:
 
 
 async def test_random_bytes_end_the_connection_and_nothing_else(pair: Pair) -> None:
-    await asyncio.get_running_loop().sock_sendall(pair.client.sock, b"\xf0" + os.urandom(1000))
+    await asyncio.get_running_loop().sock_sendall(pair.client.sock, b"\xf0\x00" + os.urandom(1000))
     await until(lambda: pair.server.lost)
     assert pair.server.lost == ["protocol"]
+
+
+async def test_empty_fragments_do_not_add_up(pair: Pair) -> None:
+    pair.client.control._protocol.send_text(b"{", fin=False)
+    for _ in range(1000):
+        pair.client.control._protocol.send_continuation(b"", fin=False)
+    pair.client.control._protocol.send_continuation(b"}", fin=False)
+    pair.client.control._flush()
+    await until(lambda: len(pair.server.control._fragments) == 2)
+    pair.client.control._protocol.send_continuation(b"", fin=True)
+    pair.client.control._flush()
+    await until(lambda: pair.server.texts)
+    assert pair.server.texts == [b"{}"]

@@ -12,8 +12,8 @@ import errno
 import os
 import socket
 import sys
-import time
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest

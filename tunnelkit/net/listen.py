@@ -52,9 +52,7 @@ def bind(host: str, port: int) -> socket.socket:
 class Listener:
     """Accepts on ``sock`` and calls ``on_accept(connection, address)`` until closed."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_accept: OnAccept
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_accept: OnAccept) -> None:
         self.sock = sock
         self.address: tuple[str, int] = sock.getsockname()[:2]
         self._loop = loop

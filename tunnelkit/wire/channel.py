@@ -78,6 +78,4 @@ def advance(state: State, event: Event) -> State:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise ProtocolError(
-            f"A data channel that is {state.name.lower()} got {event.name.lower()}"
-        ) from None
+        raise ProtocolError(f"A data channel that is {state.name.lower()} got {event.name.lower()}") from None
