@@ -130,7 +130,7 @@ class AuthError(TunnelkitError):
 
     code = "auth_failed"
     exit_status = 4
-    default_hint = "Check --token or TUNNELKIT_TOKEN against the relay's"
+    default_hint = "Check --token-file, TUNNELKIT_TOKEN or token= against the relay's"
 
 
 class AuthMissingError(AuthError):

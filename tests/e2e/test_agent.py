@@ -65,7 +65,7 @@ async def test_a_relay_that_was_killed_gives_name_and_port_back_when_it_is_there
         await stack.enter_async_context(part("relay", listen=listen))
         await comes_back(tcp.host, port, 5.0)
         assert (tcp.port, http.name) == (port, "app")
-        assert [e.kind for e in events].count("tunnel_up") == 4
+        await until(lambda: [e.kind for e in events].count("tunnel_up") == 4)
 
 
 # --- the control connection goes alone ----------------------------------------------------------
@@ -78,9 +78,9 @@ async def over_a_hop(handler: Any = echo, **limits: Any) -> AsyncIterator[tuple[
     async with (
         no_failures(),
         Service(handler) as service,
-        Relay(listen="127.0.0.1:0", limits=Limits(**limits)) as relay,
+        Relay(listen="127.0.0.1:0", limits=Limits(**limits), tokens=["hush"]) as relay,
         Forwarder(relay) as hop,
-        connected(relay, url=hop.url) as (agent, events),
+        connected(relay, url=hop.url, token="hush") as (agent, events),
     ):
         site = Site(relay, agent, await agent.open("tcp", service.port), events)
         try:
@@ -240,7 +240,7 @@ async def test_another_agent_of_the_token_takes_over_from_one_that_is_away_which
         may_come_back = kept_away(site.agent)
         hop.control.cut()
         await until(lambda: not next(iter(site.relay._door.sessions.values())).attached)
-        async with connected(site.relay, identity="desktop") as (heir, _):
+        async with connected(site.relay, token="hush", identity="desktop") as (heir, _):
             tunnel = await heir.open("tcp", service.port, remote_port=site.tunnel.port)
             may_come_back.set()
             with pytest.raises(errors.ReplacedError):

@@ -72,6 +72,25 @@ async def test_ports_that_another_program_has_are_passed_over() -> None:
                 await agent.open("tcp", 1, remote_port=ports[0])
 
 
+async def test_a_port_that_is_chosen_is_taken_from_nobody() -> None:
+    """Two processes of one user on one machine are the same agent to a relay."""
+    ports = free_port_range(2)
+    async with Relay(listen="127.0.0.1:0", tcp_ports=ports, tokens=["hush"]) as relay:
+        async with connected(relay, token="hush") as (one, _), connected(relay, token="hush") as (two, _):
+            mine, yours = await one.open("tcp", 1), await two.open("tcp", 1)
+            assert {mine.port, yours.port} == set(ports)
+            with pytest.raises(errors.PortTakenError):
+                await two.open("tcp", 1)
+            assert mine.up
+
+
+async def test_a_range_that_is_nearly_full_gives_its_last_port() -> None:
+    ports = free_port_range(100)
+    async with Relay(listen="127.0.0.1:0", tcp_ports=ports) as relay, connected(relay) as (agent, _):
+        given = {(await agent.open("tcp", 1)).port for _ in ports}
+        assert given == set(ports)
+
+
 async def test_each_tunnel_leads_to_its_own_service() -> None:
     def says(word: bytes) -> Any:
         async def handle(wire: Wire) -> None:
@@ -422,11 +441,12 @@ async def test_a_relay_is_closed_once_however_many_ask() -> None:
             await event(events, "disconnected")
 
 
-async def test_a_relay_on_every_address_is_reached_by_its_own_probe() -> None:
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", ":0", "localhost:0"])
+async def test_a_relay_on_every_address_says_one_that_works(listen: str) -> None:
     async with (
         Service(echo) as service,
-        Relay(listen="0.0.0.0:0", anyone=True) as relay,
+        Relay(listen=listen, anyone=True) as relay,
         connected(relay) as (agent, _),
     ):
         tunnel = await agent.open("tcp", service.port)
-        await comes_back("127.0.0.1", tunnel.port)
+        await comes_back(tunnel.host, tunnel.port)

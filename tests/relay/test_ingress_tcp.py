@@ -11,10 +11,11 @@ import pytest
 
 from tests.e2e.http_support import Wire
 from tests.support.scripted import Peer, ScriptedAgent, dial, until
+from tunnelkit.net import pump
 from tunnelkit.relay import Limits, Relay
 from tunnelkit.relay.ingress_tcp import MAX_TRIES
 from tunnelkit.relay.session import AgentSession
-from tunnelkit.wire.messages import End, Error, Need, Open, Opened, Ready, Request
+from tunnelkit.wire.messages import Cancel, End, Error, Need, Open, Opened, Ready, Request
 
 
 class Site:
@@ -126,6 +127,36 @@ async def test_a_channel_that_does_not_answer_in_time_is_replaced_so_often() -> 
         await until(lambda: not site.session._channels)
 
 
+async def test_what_a_visitor_says_while_no_channel_is_there_reaches_the_next_one() -> None:
+    async with tunnelled() as site:
+        visitor = await site.visit()
+        await site.channel.hear(Open)
+        site.channel.close()
+        await site.control.hear(Need)
+        await visitor.send(b"not lost")
+        visitor.shutdown()
+        channel = await site.agent.channel(9)
+        await channel.hear(Open)
+        assert (await channel.hear(End)).bytes == 8
+        assert channel.payload == b"not lost"
+
+
+async def test_a_stream_that_the_agent_aborts_before_it_answers_is_not_tried_again() -> None:
+    """The abort travels on another connection, and may be faster than the answer."""
+    async with tunnelled() as site:
+        visitor = await site.visit()
+        opened = await site.channel.hear(Open)
+        await site.control.say(Cancel(1, opened.stream, "reset", 0))
+        await visitor.broken()
+        assert not site.session._waiting
+
+
+@pytest.fixture
+def _resets_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump, "WATCH_INTERVAL", 0.01)
+
+
+@pytest.mark.usefixtures("_resets_are_seen_soon")
 async def test_a_visitor_that_left_meanwhile_leaves_the_other_channel_free() -> None:
     async with tunnelled() as site:
         visitor = await site.visit()
@@ -140,14 +171,20 @@ async def test_a_visitor_that_left_meanwhile_leaves_the_other_channel_free() -> 
         await channel.hear(Open)
 
 
-async def test_a_visitor_that_left_while_no_other_channel_comes_ends_once() -> None:
-    async with tunnelled(channel_wait=0.1) as site:
+@pytest.mark.usefixtures("_resets_are_seen_soon")
+async def test_a_visitor_that_left_while_no_other_channel_comes_ends_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with tunnelled(channel_wait=0.3) as site:
         visitor = await site.visit()
         await site.channel.hear(Open)
         site.channel.close()
         await site.control.hear(Need)
         visitor.reset()
+        await until(lambda: not site.relay._tcp._visits)
+        assert site.relay._tcp.tasks  # which wait for a channel in vain
         await until(lambda: not site.relay._tcp.active)
+    assert not caplog.records
 
 
 async def test_a_service_that_refuses_resets_the_visitor_and_frees_the_channel() -> None:

@@ -20,14 +20,14 @@ __all__ = ["AgentTunnel"]
 class AgentTunnel:
     """One tunnel of an agent. ``url``, ``host`` and ``port`` are where visitors go."""
 
-    agent: Agent
+    agent: Agent = field(repr=False)
     number: int
     kind: Literal["http", "tcp"]
     target: Endpoint
     name: str
     remote_port: int
     host_header: str
-    service: LocalService
+    service: LocalService = field(repr=False)
     answer: asyncio.Future[None] = field(repr=False)
     """The relay's first answer to the request."""
     url: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import socket
 import sys
@@ -17,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tunnelkit.net.ready import writable
@@ -116,6 +118,16 @@ def dial_now(address: Address, *, source: str | None = None) -> tuple[socket.soc
         raise _dial_error(address, error) from error
 
 
+@functools.cache
+def _ephemeral_ports() -> range:
+    """The ports that connect chooses from (ip(7), ip_local_port_range)."""
+    try:
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    except (OSError, ValueError):
+        return range(1, 65536)
+    return range(first, last + 1)
+
+
 def _is_connected(sock: socket.socket) -> bool:
     """Whether a connect is complete; False while it is under way, OSError if it has failed."""
     try:
@@ -127,7 +139,7 @@ def _is_connected(sock: socket.socket) -> bool:
         return False
     # A connect to a free port of the ephemeral range can be given that very port to leave from, and
     # TCP then connects it to itself (RFC 9293 §3.5, simultaneous open).
-    if peer == sock.getsockname():
+    if peer[1] in _ephemeral_ports() and peer == sock.getsockname():
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,7 @@ def bind(host: str, port: int) -> socket.socket:
             (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual, reuse_port=False
         )
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise AddressInUseError(f"Cannot listen on {host or '*'}:{port}: {reason}") from error
     tune(sock)  # accepted sockets inherit it under Linux
     sock.setblocking(False)

@@ -79,7 +79,8 @@ class Door:
         token = bearer(head.get(b"authorization"))
         identity = await self._authorizer.authorize(token)
         if identity is None:
-            raise errors.AuthError("The relay does not accept this token")
+            what = "does not accept this token" if token else "wants a token, and none was given"
+            raise errors.AuthError(f"The relay {what}")
         is_control = head.target.partition(b"?")[0] == CONTROL_PATH.encode()
         if is_control:
             if self.draining or len(self.sessions) >= self._limits.sessions:

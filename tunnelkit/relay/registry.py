@@ -58,6 +58,10 @@ class RelayTunnel:
     """Whether the agent has been told that its service refuses unknown hosts."""
     up: bool = False
     """Whether its probe has come round."""
+    announced: bool = False
+    """Whether its agent has been told that it is up."""
+    took_over: bool = False
+    """Whether it was a connected session's until now."""
     closed: bool = False
 
     @property

@@ -114,7 +114,7 @@ class Relay:
             raise
         first = self._listen[0]
         public = Public(
-            first.host if first.host not in ("", "0.0.0.0", "::") else "127.0.0.1",
+            {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host),
             self.domain,
             self._tcp_ports,
             first.host,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from tunnelkit.errors import (
     AddressInUseError,
@@ -34,7 +35,8 @@ __all__ = ["Public", "Tunnels"]
 log = logging.getLogger("tunnelkit")
 
 PORT_TRIES = 50
-"""Ports of the range tried, in random order, before a choice of the relay's is given up."""
+"""Ports that no tunnel has, tried before a choice of the relay's is given up: other programs have
+them, or they are kept for other agents."""
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
@@ -96,7 +98,18 @@ class Tunnels:
             session.send(
                 messages.Tunnel(message.id, tunnel.url, tunnel.host, tunnel.port, _name(tunnel), warnings)
             )
+            for code, what in self._notices(tunnel, message):
+                session.send(messages.Notice(message.id, code, what))
             log.info("%s is up for %s", tunnel.url, session.identity.name)
+
+    def _notices(self, tunnel: RelayTunnel, message: messages.Request) -> Iterator[tuple[str, str]]:
+        """What a person would otherwise be surprised by."""
+        if tunnel.took_over:
+            tunnel.took_over = False
+            yield "took_over", "It was another session's of this agent, which has been stopped"
+        if message.name and not self._public.domain and not tunnel.announced:
+            yield "name_unused", "The relay has no domain: the address is a port, and the name not part of it"
+        tunnel.announced = True
 
     async def _open(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
         if len(session.tunnels) >= self._limits.tunnels_per_session:
@@ -147,7 +160,7 @@ class Tunnels:
             raise PortNotAllowedError(
                 "The relay has no ports for TCP tunnels", hint="Start it with --tcp-ports"
             )
-        candidates = [message.port] if message.port else self._candidates()
+        candidates = [message.port] if message.port else await self._candidates(session)
         for port in candidates:
             try:
                 return await self._listen(session, message, port)
@@ -156,11 +169,20 @@ class Tunnels:
                     raise PortTakenError(f"Port {message.port} is taken") from None
         raise PortTakenError("No port of the relay's range is free", hint="Try again later")
 
-    def _candidates(self) -> list[int]:
+    async def _candidates(self, session: AgentSession) -> list[int]:
+        """Ports to choose from. None of them is a tunnel's: a choice takes nothing over, not even from
+        the same agent, which may be another process on that machine."""
         ports = self._public.ports
         if ports is None:
-            return [0]
-        return random.sample(ports, min(len(ports), PORT_TRIES))
+            return [0] * PORT_TRIES
+        free: list[int] = []
+        start = random.randrange(len(ports))  # noqa: S311 - no secret
+        for port in chain(ports[start:], ports[:start]):
+            if await self._registry.available(("tcp", port), session):
+                free.append(port)
+                if len(free) == PORT_TRIES:
+                    break
+        return free
 
     async def _listen(self, session: AgentSession, message: messages.Request, port: int) -> RelayTunnel:
         sock = None
@@ -186,6 +208,7 @@ class Tunnels:
         ghost = await self._registry.add(tunnel)
         tunnel.session.tunnels[tunnel.number] = tunnel
         if ghost is not None:
+            tunnel.took_over = ghost.session.attached
             ghost.session.replaced(ghost.number)
             await self.close(ghost, away=False)
 

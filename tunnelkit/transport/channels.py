@@ -171,27 +171,26 @@ class RelayChannel(Channel):
 
     def text(self, data: bytes) -> None:
         message = messages.decode_channel(data)
-        match message:
-            case messages.Opened(stream=self.stream):
-                self.state = advance(self.state, Event.OPENED)
-                self._answered()
-            case messages.End():
-                if self.state not in AGENT_MAY_SEND:
-                    raise ProtocolError("An end out of order")
-                self._peer_ended(Event.AGENT_END, message.bytes)
-            case messages.Ready(stream=self.stream):
-                self.state = advance(self.state, Event.READY)
-                self._free()
-            case messages.Error(stream=self.stream):
-                self._refused(message)
-            case messages.Retire():
-                self.retiring = True
-                if self.state is State.IDLE and not self._busy:
-                    self.lost("closed")
-            case None:
-                pass  # from a newer agent
-            case _:
-                raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
+        if isinstance(message, messages.End):
+            if self.state not in AGENT_MAY_SEND:
+                raise ProtocolError("An end out of order")
+            self._peer_ended(Event.AGENT_END, message.bytes)
+        elif isinstance(message, messages.Retire):
+            self.retiring = True
+            if self.state is State.IDLE and not self._busy:
+                self.lost("closed")
+        elif message is None:
+            pass  # from a newer agent
+        elif isinstance(message, messages.Open) or message.stream != self.stream:
+            raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
+        elif isinstance(message, messages.Ready):
+            self.state = advance(self.state, Event.READY)
+            self._free()
+        elif isinstance(message, messages.Opened):
+            self.state = advance(self.state, Event.OPENED)
+            self._answered()
+        else:
+            self._refused(message)
 
     def _answered(self) -> None:
         if self.bytes_received:
