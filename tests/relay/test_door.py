@@ -54,7 +54,7 @@ async def test_without_the_right_token_nobody_comes_in(
     relay: Relay, agent: ScriptedAgent, token: str, path: str
 ) -> None:
     agent.token = token
-    with pytest.raises(errors.AuthError, match="does not accept this token|wants a token"):
+    with pytest.raises(errors.AuthError, match=r"does not accept this token|wants a token"):
         await agent.shake_hands(path, {})
     assert not sessions(relay)
 

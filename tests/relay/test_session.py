@@ -159,6 +159,27 @@ async def test_while_the_agent_is_away_a_visitor_waits_less() -> None:
                 await bench.session.acquire()
 
 
+async def test_who_waits_already_when_the_agent_leaves_waits_no_longer_than_others() -> None:
+    async with Bench(channel_wait=60.0, away_wait=0.01) as bench:
+        tasks = await bench.waiting(2)
+        bench.session.detach()
+        for task in tasks:
+            with pytest.raises(AgentAwayError):
+                await asyncio.wait_for(task, 5)
+        assert not bench.session._waiting
+
+
+async def test_an_agent_that_comes_back_in_time_finds_its_visitors_waiting() -> None:
+    async with Bench(channel_wait=60.0, away_wait=0.01) as bench:
+        (task,) = await bench.waiting(1)
+        bench.session.detach()
+        bench.session.attach(Control())
+        await asyncio.sleep(0.03)  # longer than it might have stayed away
+        assert not task.done()
+        channel = bench.channel()
+        assert await task is channel
+
+
 async def test_one_visitor_too_many_is_turned_away_at_once() -> None:
     async with Bench() as bench:
         tasks = await bench.waiting(bench.limits.waiting_per_session)

@@ -103,6 +103,8 @@ class AgentSession:
         self.control = None
         self._asked = 0
         self._detached_at = self._pump.loop.time()
+        if self._waiting:
+            self._pump.loop.call_later(self._limits.away_wait, self._turn_away, list(self._waiting))
 
     def send(self, message: messages.Message) -> None:
         """Send on the control connection, if there is one."""
@@ -155,6 +157,13 @@ class AgentSession:
             channel = self.take() or await self._next_free()
             if not channel.closed:  # as it may be since the moment in which it was free
                 return channel
+
+    def _turn_away(self, waiters: list[asyncio.Future[RelayChannel]]) -> None:
+        """They began to wait while the agent was there; now it has been away for long enough."""
+        for waiter in waiters:
+            if not waiter.done() and not self.attached:
+                self._waiting.remove(waiter)
+                waiter.set_exception(AgentAwayError("The tunnel's agent is not there"))
 
     async def _next_free(self) -> RelayChannel:
         if len(self._waiting) >= self._limits.waiting_per_session:
