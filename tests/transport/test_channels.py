@@ -475,7 +475,7 @@ async def test_a_channel_that_is_being_cancelled_never_says_that_it_is_ready() -
         visitor, service = chain.open()
         service.shutdown(socket.SHUT_WR)
         assert await read_all(visitor) == b""
-        chain.send = lambda message: True  # the control connection is slow
+        chain.send = lambda _: True  # the control connection is slow
         chain.agent_join.cancel("test")
         visitor.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(5):

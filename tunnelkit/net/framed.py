@@ -7,6 +7,7 @@ and splice(2) for large ones. What a frame means is the business of subclasses.
 from __future__ import annotations
 
 import socket
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from tunnelkit.errors import ProtocolError
@@ -41,7 +42,7 @@ class Spliced(Protocol):
     def splice_in(self, source: int, count: int) -> int: ...
 
 
-class Framed:
+class Framed(ABC):
     """Frames over ``sock``; ``received`` is what came on it behind the handshake.
 
     ``key`` masks what is sent: None on a server, four zero bytes on a client whose way is encrypted
@@ -199,13 +200,13 @@ class Framed:
             if self.closed:
                 return
 
+    @abstractmethod
     def text(self, data: bytes) -> None:
         """A text message arrived."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, code: str, error: ProtocolError | None = None) -> None:
         """The connection is of no more use: broken, closed by the peer, or it spoke nonsense."""
-        raise NotImplementedError
 
     # --- sending --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Reading is switched on and off; what the visitor does not take is kept, in one b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from tunnelkit.net.pump import Pump
@@ -13,7 +14,7 @@ from tunnelkit.net.sockets import AnySocket
 __all__ = ["HttpConnection"]
 
 
-class HttpConnection:
+class HttpConnection(ABC):
     """See the module. Subclasses say what to do with what arrives, and whom to make wait."""
 
     __slots__ = ("_after_flush", "_pending", "_pump", "_reading", "_sock", "fd", "stalled_since")
@@ -42,9 +43,9 @@ class HttpConnection:
             self._pump.poller.remove_reader(self.fd)
             self._pump.watch(self)
 
+    @abstractmethod
     def _readable(self) -> None:
         """There is something to receive."""
-        raise NotImplementedError
 
     # --- sending --------------------------------------------------------------------------------
 
@@ -98,13 +99,13 @@ class HttpConnection:
             self._pause()
             self._after_flush = then
 
+    @abstractmethod
     def _blocked(self) -> None:
         """The visitor takes no more for now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _flushed(self) -> None:
         """It has taken everything."""
-        raise NotImplementedError
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -117,9 +118,9 @@ class HttpConnection:
             self._pump.poller.remove_writer(self.fd)
         self._pump.unwatch(self)
 
+    @abstractmethod
     def abort(self) -> None:
         """End at once: the visitor sees that what it has is not all there is."""
-        raise NotImplementedError
 
     def watched_fd(self) -> int:
         return self.fd

@@ -8,6 +8,7 @@ implements :class:`RelayOwner` or :class:`AgentOwner`.
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from typing import Protocol
 
 from tunnelkit.errors import ProtocolError
@@ -126,8 +127,9 @@ class Channel(Framed):
         self._dismiss().aborted(code)
         self._gone()
 
+    @abstractmethod
     def _gone(self) -> None:
-        raise NotImplementedError
+        """The channel is not the session's any more."""
 
 
 class RelayOwner(Protocol):
