@@ -199,7 +199,6 @@ async def test_readers_that_stall_do_not_fill_the_relays_memory() -> None:
             stack.callback(visitors[-1].close)
         await until(lambda: tunnel.traffic.open == 200)
         await settled(lambda: tunnel.traffic.totals()[1])
-        print("TOTAL", tunnel.traffic.totals(), rss(relay) - before, Path("/proc/net/sockstat").read_text())
         assert tunnel.traffic.totals()[1] < 200 * 10_000_000  # they do stall
         assert rss(relay) - before < 200 * 3 * READ_SIZE
         for visitor in visitors[:100]:
@@ -210,7 +209,7 @@ async def test_readers_that_stall_do_not_fill_the_relays_memory() -> None:
 
 async def settled(value: Any) -> None:
     """Wait until ``value()`` has not changed for a while."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(3 * PATIENCE):
         last = None
         while (now := value()) != last:
             last = now

@@ -200,7 +200,7 @@ class Door:
     def drain(self) -> None:
         """Let no new agent in; tell those that are there."""
         self.draining = True
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             session.send(messages.Goodbye())
 
     async def close(self) -> None:
