@@ -61,7 +61,7 @@ SCENARIO = Scenario(
     measure=measure,
     metrics=(
         Metric("gb_s", "GB/s", spread=True),
-        Metric("cpu_s_gb", "CPU s a GB"),
+        Metric("cpu_s_gb", "CPU s a GB", less=True),
         Metric("load_cores", "load, cores"),
         Metric("service_cores", "service, cores"),
     ),
