@@ -15,22 +15,26 @@ from pathlib import Path
 
 import tunnelkit
 
-AT_ONCE = 32  # agents that connect at the same time, as after a relay's restart with some patience
+CONNECTING = 32  # agents that connect at the same time
+OPENING = 500  # tunnels that are asked for at once: the relay may wait for a name server for each
 PATIENCE = 120.0  # seconds for a tunnel: many are asked for at once
 
 
 async def main(relay: str, token: str, service: str, agents: int, tunnels: int) -> None:
     prefix = f"n{secrets.token_hex(4)}"  # others may join the same relay
-    turns = asyncio.Semaphore(AT_ONCE)
+    connecting, opening = asyncio.Semaphore(CONNECTING), asyncio.Semaphore(OPENING)
     async with contextlib.AsyncExitStack() as stack:
+
+        async def open_tunnel(agent: tunnelkit.Agent, name: str) -> None:
+            async with opening:
+                await agent.open("http", service, name=name, timeout=PATIENCE)
 
         async def join(number: int) -> None:
             agent = tunnelkit.Agent(relay, token=token, identity=f"{prefix}-{number}")
-            async with turns:
+            async with connecting:
                 await stack.enter_async_context(agent)
-                for tunnel in range(tunnels):
-                    name = f"{prefix}-{number}-{tunnel}"
-                    await agent.open("http", service, name=name, timeout=PATIENCE)
+            names = (f"{prefix}-{number}-{tunnel}" for tunnel in range(tunnels))
+            await asyncio.gather(*(open_tunnel(agent, name) for name in names))
 
         await asyncio.gather(*map(join, range(agents)))
         print("up", flush=True)
