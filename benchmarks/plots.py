@@ -110,6 +110,7 @@ def _bars(at: Axes, panel: Panel, peers: Iterable[Peer], results: Results) -> No
     for row, (_, found) in enumerate(rows):
         at.text(found.high + longest * 0.02, row, number(found.median), va="center", fontsize=8)
     at.set_xlim(0, longest * 1.2 or 1)
+    at.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     at.set_yticks(range(len(rows)), [peer.name for peer, _ in rows])
     for label, (peer, _) in zip(at.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if peer.ours else "normal")
@@ -140,7 +141,13 @@ def _curves(
             ]
             if points and any(found.high for _, found in points):
                 _curve(at, peer, points)
+        counts = sorted(
+            {s.metrics[COUNT] for s in results.samples if s.scenario == scenario.name and COUNT in s.metrics}
+        )
         at.set_xscale("log")
+        at.set_xticks(counts, [f"{count:,.0f}" for count in counts])
+        at.minorticks_off()
+        at.yaxis.set_major_formatter("{x:,.0f}")
         at.set_xlabel(scenario.curve)
         at.set_ylabel(metric.title)
         at.set_ylim(bottom=0)
