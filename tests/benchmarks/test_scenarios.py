@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from benchmarks.model import BenchmarkError
-from benchmarks.scenarios import growth
+from benchmarks.model import BenchmarkError, Settings
+from benchmarks.peers import PEERS
+from benchmarks.runner import run
+from benchmarks.scenarios import growth, recovery
 from benchmarks.scenarios.bulk import parse_iperf3
 from benchmarks.scenarios.calls import parse_strace
 from benchmarks.scenarios.http import parse_wrk
@@ -91,3 +93,21 @@ def test_strace_that_saw_nothing_counts_nothing() -> None:
 def test_a_curve_has_a_point_for_each_power_of_ten_and_its_end(most: int, counted: list[int]) -> None:
     assert growth.counts(most) == counted
     assert growth.ends(most, quick=True) == sorted({1, most})
+
+
+def test_a_killed_relay_is_recovered_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "PAUSES", (0.0, 0.2))
+    monkeypatch.setattr(recovery, "SETTLED", 0.0)
+    results = run(
+        [recovery.SCENARIO],
+        [PEERS["tunnelkit"], PEERS["ssh-R"]],
+        Settings(rounds=1),
+        say=lambda _line: None,
+        keep=lambda _results: None,
+    )
+    (sample,) = results.samples
+    assert sample.error is None
+    assert 0.2 < sample.metrics["away_s"] < 20
+    trials = [value for name, value in sample.metrics.items() if name.startswith("s_after_")]
+    assert len(trials) == 2
+    assert sample.metrics["max_s"] == max(trials)
