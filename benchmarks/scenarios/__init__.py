@@ -33,5 +33,6 @@ SCENARIOS: dict[str, Scenario] = {
         busy.SCENARIO,
         calls.TCP,
         calls.HTTP,
+        calls.BULK,
     )
 }

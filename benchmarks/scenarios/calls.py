@@ -12,10 +12,13 @@ from dataclasses import replace
 
 from benchmarks import services
 from benchmarks.model import Measured, Metric, Metrics, Mode, Peer, Scenario
+from benchmarks.scenarios.bulk import DIRECTIONS, iperf3
 from benchmarks.scenarios.http import wrk
 from benchmarks.stage import Stage, program
 
 IDLE = 10.0  # seconds: what happens once a second should not depend on when the count begins
+
+MB_PER_GB = 1000
 
 Units = Callable[[], float]
 
@@ -54,6 +57,15 @@ def http(stage: Stage) -> Measured:
             return wrk(stage, stage.address, connections, warm_up=False)["requests"]
 
         yield f"a request, {connections} kept alive", _calls(stage, units)
+
+
+def bulk(stage: Stage) -> Measured:
+    for direction in DIRECTIONS:
+
+        def units(direction: str = direction) -> float:
+            return iperf3(stage, 1, direction)["gb"] * MB_PER_GB
+
+        yield f"a megabyte {direction}", _calls(stage, units)
 
 
 def _idle() -> float:
@@ -118,4 +130,14 @@ HTTP = replace(
     measure=http,
     note="strace -c on all the peer's processes, while wrk keeps them at work.",
     programs=("strace", "wrk", "nginx"),
+)
+
+BULK = replace(
+    TCP,
+    name="calls-bulk",
+    title="System calls of bulk",
+    service=services.iperf3,
+    measure=bulk,
+    note="strace -c on all the peer's processes, while iperf3 keeps one stream full.",
+    programs=("strace", "iperf3"),
 )

@@ -87,7 +87,7 @@ def test_a_release_is_a_gate(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.needs("wrk", "nginx", "strace")
 def test_ours_is_measured_and_drawn(tmp_path: Path) -> None:
-    scenarios = ["agents", "growth-tunnels", "growth-visitors", "busy", "calls", "calls-http"]
+    scenarios = ["agents", "growth-tunnels", "growth-visitors", "busy", "calls-http"]
     document = results_of(
         tmp_path,
         *(*scenarios, "--quick", "--agents", "5", "--tunnels", "4", "--visitors", "3"),
