@@ -14,6 +14,7 @@ from benchmarks import services
 from benchmarks.model import Measured, Metric, Metrics, Mode, Peer, Scenario
 from benchmarks.scenarios.bulk import DIRECTIONS, iperf3
 from benchmarks.scenarios.http import wrk
+from benchmarks.scenarios.idle import settle
 from benchmarks.stage import Stage, program
 
 IDLE = 10.0  # seconds: what happens once a second should not depend on when the count begins
@@ -79,6 +80,7 @@ def _calls(stage: Stage, run: Units) -> Metrics:
 
     ``1.recvfrom`` is what the first process of the peer, with its descendants, calls that often.
     """
+    settle(stage.peer)  # who served the last visitor may be about to end
     with contextlib.ExitStack() as stack:
         reports = [
             stack.enter_context(_counting(stage, number, family))

@@ -23,7 +23,7 @@ QUIET = 0.3  # seconds
 QUIET_AT_LATEST = 5.0  # seconds
 
 
-def _settle(peer: Launcher) -> None:
+def settle(peer: Launcher) -> None:
     """Wait until the peer has done what opening streams gave it to do."""
     deadline = time.monotonic() + QUIET_AT_LATEST
     used = -1.0
@@ -33,7 +33,7 @@ def _settle(peer: Launcher) -> None:
 
 def use(peer: Launcher) -> dict[str, float]:
     """What a peer holds, once it is quiet."""
-    _settle(peer)
+    settle(peer)
     pids = peer.pids()
     sockets = proc.socket_use()
     return {

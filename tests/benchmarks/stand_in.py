@@ -92,10 +92,11 @@ def chisel(arguments: list[str]) -> None:
 def bore(arguments: list[str]) -> None:
     role, *rest = arguments
     given = options(rest)
+    control = os.environ["STAND_IN_CONTROL"]  # the real one's port is fixed, and may be in use
     if role == "server":
-        server(f"{given['--bind-addr']}:7835", os.environ["BORE_SECRET"])
+        server(f"{given['--bind-addr']}:{control}", os.environ["BORE_SECRET"])
     service = f"{given['--local-host']}:{rest[0]}"
-    client(f"{given['--to']}:7835", os.environ["BORE_SECRET"], service, f"127.0.0.1:{given['--port']}")
+    client(f"{given['--to']}:{control}", os.environ["BORE_SECRET"], service, f"127.0.0.1:{given['--port']}")
 
 
 def wstunnel(arguments: list[str]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import processes, services
 from benchmarks.model import PUBLIC_NAME, Address, Mode, Peer, Security
-from benchmarks.peers import PEERS
-from benchmarks.processes import Launcher
+from benchmarks.peers import PEERS, bore
+from benchmarks.processes import Launcher, free_address
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 STANDS_IN_FOR = "bore chisel frpc frps piko rathole sish ssh wstunnel".split()
@@ -25,6 +25,8 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / name
         path.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
         path.chmod(0o755)
+    monkeypatch.setattr(bore, "CONTROL", control := free_address())
+    monkeypatch.setenv("STAND_IN_CONTROL", str(control.port))
     monkeypatch.setattr(processes, "SEARCH_PATH", f"{tmp_path}:{processes.SEARCH_PATH}")
 
 
