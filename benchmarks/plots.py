@@ -22,6 +22,10 @@ COLOURS = {
     Security.NOISE: "#8866aa",
 }
 DIRECT = "#bbbbbb"
+OTHERS = (  # curves of peers: muted, and none like ours
+    "#ee8866 #99aa44 #aa7799 #bb9955 #66bbaa #996655 #cc99bb #777777 "
+    "#ddaa33 #559966 #dd7788 #8888bb #aaaa00 #cc6677 #445566"
+).split()
 PALE = 0.45  # of what is not ours, so that ours is seen at once
 
 DPI = 110
@@ -133,6 +137,7 @@ def _curves(
     )
     figure.suptitle(scenario.title, fontweight="bold")
     for at, metric in zip(grid.flat, metrics, strict=True):
+        at.set_prop_cycle(color=OTHERS)
         for peer in peers:
             points = [
                 (results.values(scenario.name, case, peer.name, COUNT)[0], spread(values))
@@ -151,8 +156,9 @@ def _curves(
         at.set_xlabel(scenario.curve)
         at.set_ylabel(metric.title)
         at.set_ylim(bottom=0)
-        at.legend(frameon=False, fontsize=8)
         _plain(at)
+    lines = {line.get_label(): line for at in grid.flat for line in at.get_lines()}
+    figure.legend(handles=lines.values(), loc="outside right center", frameon=False)
     figure.savefig(directory / f"{scenario.name}.png", dpi=DPI)
     plt.close(figure)
 

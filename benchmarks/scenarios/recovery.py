@@ -32,7 +32,7 @@ def measure(stage: Stage) -> Measured:
         time.sleep(max(0.0, settled - time.monotonic()))
         was_away, seconds = _crash(stage, pause)
         settled = time.monotonic() + SETTLED
-        trials[f"s_after_{was_away:.2f}_s"] = seconds
+        trials[f"s_after_a_pause_of_{pause:g}_s"] = seconds
         took.append(seconds)
         away.append(was_away)
     metrics = {"p50_s": statistics.median(took), "max_s": max(took), "away_s": max(away)}
