@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scenarios = [scenario for scenario in scenarios if scenario.quick]
     if options.quick and not options.peer:
         peers = [peer for peer in peers if peer.quick]
+    left_out = [] if options.peer else [name for name, peer in PEERS.items() if peer not in peers]
     try:
         targets = gate.load() if options.gate else []
         if options.out:  # a run of an hour should not fail on its last line
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return FAILED
     settings = _settings(options)
-    about = machine.about(peers)
+    about = {**machine.about(peers), "left_out": left_out}
 
     def keep(results: runner.Results) -> None:
         if options.out:

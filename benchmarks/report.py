@@ -67,6 +67,8 @@ def render(
     if missing:
         lines = [f"- {name}: {results.missing[name]} is not installed" for name in missing]
         parts += ["## Missing", "\n".join(lines)]
+    if left_out := about.get("left_out"):
+        parts.append(f"Not in the quick set: {', '.join(left_out)}. `--peer` measures them.")
     for name, output in results.failed.items():
         parts += [f"## Did not come up: {name}", _quote(output)]
     if results.interrupted:

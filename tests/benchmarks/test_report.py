@@ -142,6 +142,12 @@ def test_who_is_not_measured_is_named() -> None:
     assert "Not for tcp: nginx." in text
 
 
+def test_who_is_left_out_is_named() -> None:
+    about = {**ABOUT, "left_out": ["nginx", "frp"]}
+    text = report.render([SCENARIO], PEERS, Settings(), about, Results())
+    assert "Not in the quick set: nginx, frp." in text
+
+
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     written = Results(
         samples=[*samples("tunnelkit", 50.0, 60.0), Sample("http", "", "frp", 1, {}, error="reset")],
