@@ -21,6 +21,7 @@ class Stat(NamedTuple):
     parent: int
     session: int
     cpu_ticks: int  # its own and those of its children that have been waited for
+    system_ticks: int  # those of them that the kernel took
     start_time: int  # ticks since boot
 
 
@@ -39,6 +40,7 @@ def parse_stat(text: str) -> Stat:
         parent=int(fields[1]),
         session=int(fields[3]),
         cpu_ticks=sum(map(int, fields[11:15])),
+        system_ticks=int(fields[12]) + int(fields[14]),
         start_time=int(fields[19]),
     )
 
@@ -99,6 +101,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time of these processes and of their children that have ended."""
     stats = map(_stat, pids)
     return sum(stat.cpu_ticks for stat in stats if stat) / TICKS
+
+
+def system_seconds(pids: Iterable[int]) -> float:
+    """The kernel's part of ``cpu_seconds``."""
+    stats = map(_stat, pids)
+    return sum(stat.system_ticks for stat in stats if stat) / TICKS
 
 
 def machine_cpu_seconds() -> float:

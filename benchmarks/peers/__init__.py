@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from benchmarks.model import Peer
-from benchmarks.peers import direct, haproxy, nginx, openssh, socat, tunnelkit
+from benchmarks.peers import (
+    bore,
+    chisel,
+    direct,
+    frp,
+    haproxy,
+    nginx,
+    openssh,
+    piko,
+    rathole,
+    sish,
+    socat,
+    stunnel,
+    tunnelkit,
+    wstunnel,
+)
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
@@ -12,7 +27,18 @@ PEERS: dict[str, Peer] = {
         tunnelkit.PEER,
         haproxy.PEER,
         nginx.PEER,
-        openssh.PEER,
         socat.PEER,
+        stunnel.PEER,
+        openssh.PEER,
+        bore.PEER,
+        chisel.PEER,
+        frp.DEFAULT,
+        frp.PLAIN,
+        piko.PEER,
+        rathole.PLAIN,
+        rathole.NOISE_PROTOCOL,
+        sish.PEER,
+        wstunnel.WS,
+        wstunnel.WSS,
     )
 }

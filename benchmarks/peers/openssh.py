@@ -10,7 +10,7 @@ import getpass
 import os
 from pathlib import Path
 
-from benchmarks.model import LOOPBACK, Address, BenchmarkError, Mode, Peer
+from benchmarks.model import LOOPBACK, Address, BenchmarkError, Mode, Peer, Security
 from benchmarks.processes import Launcher, find, free_address
 
 CONFIGURATION = """\
@@ -62,9 +62,11 @@ def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
 PEER = Peer(
     name="ssh-R",
     about="sshd and ssh -R",
-    security="SSH",
+    security=Security.SSH,
     modes=frozenset({Mode.TCP}),
     start=start,
+    hops=2,
+    quick=True,
     programs=("sshd", "ssh", "ssh-keygen"),
     version=("ssh", "-V"),
 )

@@ -25,7 +25,14 @@ UDP: inuse 1 mem 0
 
 def test_a_process_name_with_spaces_and_parentheses_shifts_no_field() -> None:
     stat = proc.parse_stat(STAT)
-    assert stat == proc.Stat(state="S", parent=17, session=99, cpu_ticks=11 + 22 + 33 + 44, start_time=987654)
+    assert stat == proc.Stat(
+        state="S",
+        parent=17,
+        session=99,
+        cpu_ticks=11 + 22 + 33 + 44,
+        system_ticks=22 + 44,
+        start_time=987654,
+    )
 
 
 def test_pss_is_not_the_pss_of_a_kind() -> None:
