@@ -1,33 +1,25 @@
 """The socket below an SSH connection, as asyncssh wants to see it.
 
-asyncssh writes each packet by itself, with an empty one before it against CBC attacks, and never
-looks whether its transport still takes something. Here the writes of one turn of the loop leave
-together, and the streams of a connection that is congested stop until it is not.
+asyncssh writes each packet by itself, with an empty one before it against attacks on CBC. Here the
+writes of one turn of the loop leave together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
 
-__all__ = ["SshSocket", "Waiting"]
+__all__ = ["SshSocket"]
 
 EAGER = 64 * 1024
 """Bytes that are not held back until the end of the loop's turn: they fill segments as they are."""
 
-MAX_UNSENT = 512 << 20
-"""Bytes kept for a peer that takes none, before it is given up. Streams stop long before, each with one
-read of its own (64 KiB) on the way; what is left are answers that the peer asked for and does not read."""
-
-
-class Waiting(Protocol):
-    """A stream that waits for its connection to take bytes again."""
-
-    def uncongested(self) -> None: ...
+MAX_UNSENT = 64 << 20
+"""Bytes kept for a peer that takes none, before it is given up. Streams keep what is theirs from the high
+water on; what adds up here are answers that the peer asked for and does not read."""
 
 
 class SshSocket(asyncio.Transport):
@@ -37,8 +29,6 @@ class SshSocket(asyncio.Transport):
         self, pump: Pump, sock: AnySocket, protocol: asyncio.Protocol, *, received: bytes = b""
     ) -> None:
         super().__init__({"socket": sock})
-        self.congested = False
-        """Whether bytes wait that the kernel does not take."""
         self._pump = pump
         self._loop: asyncio.AbstractEventLoop = pump.loop
         self._sock = sock
@@ -48,7 +38,9 @@ class SshSocket(asyncio.Transport):
         self._fresh: list[bytes] = []  # written in this turn of the loop
         self._fresh_size = 0
         self._unsent = bytearray()
-        self._waiting: deque[Waiting] = deque()
+        self._blocked = False  # the kernel takes no more
+        self._paused = False  # the protocol has been told so
+        self._high, self._low = EAGER, EAGER // 4
         self._scheduled = False
         self._closing = False
         self._closed = False
@@ -108,16 +100,17 @@ class SshSocket(asyncio.Transport):
         data = b"".join(self._fresh)
         self._fresh.clear()
         self._fresh_size = 0
-        if self.congested:
+        if self._blocked:
             self._unsent += data
             if len(self._unsent) > MAX_UNSENT:
-                self._end(TimeoutError("the peer does not read"))
-            return
-        count = self._send(data)
-        if count < len(data) and not self._closed:
-            self.congested = True
+                self._loop.call_soon(self._end, TimeoutError("the peer does not read"))
+        elif (count := self._send(data)) < len(data):
+            self._blocked = True
             self._unsent += memoryview(data)[count:]
             self._pump.poller.add_writer(self._fd, self._writable)
+        if len(self._unsent) > self._high and not self._paused:
+            self._paused = True
+            self._protocol.pause_writing()
 
     def _send(self, data: bytes | bytearray) -> int:
         try:
@@ -129,34 +122,29 @@ class SshSocket(asyncio.Transport):
             return len(data)
 
     def _writable(self) -> None:
-        del self._unsent[: self._send(self._unsent)]
-        if self._unsent or self._closed:
+        if self._closed:
             return
-        self.congested = False
-        self._pump.poller.remove_writer(self._fd)
-        if self._closing:
-            self._end(None)
-        for _ in range(len(self._waiting)):
-            if self.congested:
-                return  # the others come first next time
-            self._waiting.popleft().uncongested()
-            self._flush()
-
-    def wait(self, stream: Waiting) -> None:
-        """Tell ``stream`` once the connection takes bytes again."""
-        if stream not in self._waiting:
-            self._waiting.append(stream)
-
-    def forget(self, stream: Waiting) -> None:
-        """``stream`` waits no longer."""
-        if stream in self._waiting:
-            self._waiting.remove(stream)
+        del self._unsent[: self._send(self._unsent)]
+        if not self._unsent:
+            self._blocked = False
+            self._pump.poller.remove_writer(self._fd)
+            if self._closing:
+                self._end(None)
+                return
+        if self._paused and len(self._unsent) <= self._low:
+            self._paused = False
+            self._protocol.resume_writing()
 
     # --- what else asyncssh asks of a transport -------------------------------------------------
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Only the socket: by whatever address a host was reached, its key is that of its name."""
         return super().get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Bytes for the network at which the protocol is told to pause, and to go on."""
+        self._high = EAGER if high is None else high
+        self._low = self._high // 4 if low is None else low
 
     def get_write_buffer_size(self) -> int:
         return self._fresh_size + len(self._unsent)
@@ -168,7 +156,7 @@ class SshSocket(asyncio.Transport):
         """Close once everything has been sent."""
         self._flush()
         self._closing = True
-        if not self.congested:
+        if not self._blocked:
             self._end(None)
 
     def abort(self) -> None:
@@ -185,5 +173,4 @@ class SshSocket(asyncio.Transport):
         self._sock.close()
         self._fresh.clear()
         self._unsent.clear()
-        self._waiting.clear()
         self._loop.call_soon(self._protocol.connection_lost, error)

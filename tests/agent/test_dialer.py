@@ -11,14 +11,14 @@ import pytest
 from tests.support.addresses import free_port
 from tests.support.scripted import PATIENCE
 from tunnelkit import errors
-from tunnelkit.agent import link as module
-from tunnelkit.agent.link import Link
+from tunnelkit.agent import dialer as module
+from tunnelkit.agent.dialer import WebSocketDialer
 from tunnelkit.net.sockets import hard_close
 from tunnelkit.wire.relay_url import RelayUrl
 
 
-def link_to(port: int, token: str = "hush", host: str = "127.0.0.1", **environ: str) -> Link:
-    return Link(RelayUrl.parse(f"ws://{host}:{port}"), token, environ=environ)
+def link_to(port: int, token: str = "hush", host: str = "127.0.0.1", **environ: str) -> WebSocketDialer:
+    return WebSocketDialer(RelayUrl.parse(f"ws://{host}:{port}"), token, environ=environ)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_no_text_shows_the_token() -> None:
     ],
 )
 def test_masks_are_random_where_an_intermediary_could_read(url: str, random: bool) -> None:
-    assert Link(RelayUrl.parse(url), "", environ={}).random_mask is random
+    assert WebSocketDialer(RelayUrl.parse(url), "", environ={}).random_mask is random
 
 
 def test_a_proxy_that_is_none_stops_the_agent_before_it_connects() -> None:
