@@ -11,6 +11,7 @@ from tunnelkit.agent import Agent
 from tunnelkit.agent.events import Listener, ignore
 from tunnelkit.config import AgentSettings, RelaySettings
 from tunnelkit.relay import Limits, Relay
+from tunnelkit.transport.ssh_options import SshOptions
 
 __all__ = ["Connection", "connected_agent", "embedded_relay", "make_relay"]
 
@@ -83,6 +84,13 @@ async def connected_agent(
                 token=token,
                 ca=settings.ca or None,
                 fingerprint=settings.fingerprint or None,
+                ssh=SshOptions(
+                    settings.identity_file,
+                    settings.known_hosts,
+                    settings.host_key,
+                    settings.ping_interval,
+                    settings.ping_timeout,
+                ),
                 on_event=on_event,
                 splice=splice,
             )

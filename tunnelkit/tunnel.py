@@ -58,6 +58,8 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     token: str | None = None,
     host_header: str | None = None,
     remote_port: int | None = None,
+    identity_file: str | None = None,
+    host_key: str | None = None,
 ) -> Create:
     """Open a tunnel to the service at ``host:port``; returns a :class:`Tunnel` that visitors can use.
 
@@ -68,7 +70,10 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     ``remote_port`` (tcp): the public port. Without these the relay chooses, and passes the visitor's
     Host on. ``relay`` and ``token``: where they are None, the settings decide
     (``TUNNELKIT_RELAY``, ``TUNNELKIT_TOKEN``, ``tunnelkit.toml``), and without any the tunnel is
-    reachable on this machine only.
+    reachable on this machine only. ``identity_file`` and ``host_key`` are for a relay by SSH
+    (``ssh://``, or ``ssh+openssh://user@host`` for any SSH server, which has ports and no names): the
+    private key, where it is none of the SSH agent or ``~/.ssh``, and the host key's fingerprint, where
+    known_hosts does not have it.
 
     Blocks until the tunnel is up, also inside a running event loop: there, ``await
     Tunnel.create.aio(...)``.
@@ -81,11 +86,15 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     for option, value, kind in (
         ("name", name, "http"),
         ("host_header", host_header, "http"),
-        ("remote_port", remote_port, "tcp"),
     ):
         if value is not None and protocol != kind:
             raise InvalidError(f"A {protocol} tunnel has no {option}", hint=f'Give protocol="{kind}"')
-    settings = load_agent({"relay": relay, "token": token}, named="{}=".format)
+    settings = load_agent(
+        {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key},
+        named="{}=".format,
+    )
+    if remote_port is not None and protocol == "http" and not settings.relay.startswith("ssh+openssh:"):
+        raise InvalidError("A http tunnel has no remote_port", hint='Give protocol="tcp"')
     return Create(
         id=0,
         kind=protocol,
@@ -98,10 +107,15 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
         token=settings.token.reveal(),
         ca=settings.ca,
         fingerprint=settings.fingerprint,
+        identity_file=settings.identity_file,
+        known_hosts=settings.known_hosts,
+        host_key=settings.host_key,
+        ping_interval=settings.ping_interval,
+        ping_timeout=settings.ping_timeout,
     )
 
 
-def _forward(
+def _forward(  # noqa: PLR0913 - as above
     port: int,
     *,
     host: str = "localhost",
@@ -109,6 +123,8 @@ def _forward(
     relay: str | None = None,
     token: str | None = None,
     remote_port: int | None = None,
+    identity_file: str | None = None,
+    host_key: str | None = None,
 ) -> Create:
     """Open a TCP tunnel to ``host:port`` and return its public address, ``tcp://host:port``.
 
@@ -123,6 +139,8 @@ def _forward(
         relay=relay,
         token=token,
         remote_port=remote_port,
+        identity_file=identity_file,
+        host_key=host_key,
     )
 
 

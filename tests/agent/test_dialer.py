@@ -13,6 +13,7 @@ from tests.support.scripted import PATIENCE
 from tunnelkit import errors
 from tunnelkit.agent import dialer as module
 from tunnelkit.agent.dialer import WebSocketDialer
+from tunnelkit.agent.link import Trust
 from tunnelkit.net.sockets import hard_close
 from tunnelkit.wire.relay_url import RelayUrl
 
@@ -70,12 +71,12 @@ async def test_cancelled_in_its_handshake_it_closes_its_connection(server: socke
 @pytest.mark.parametrize("token", ["a b", "a\r\nX-Admin: yes", "tökén", "a\0", " a", "a\n"])
 def test_a_token_that_is_no_header_is_refused_before_it_is_sent(token: str) -> None:
     with pytest.raises(errors.InvalidError) as refusal:
-        link_to(1, token)
+        Trust(token)
     assert token not in str(refusal.value)
 
 
 def test_no_text_shows_the_token() -> None:
-    assert "hush" not in repr(link_to(1))
+    assert "hush" not in repr(link_to(1)) + repr(Trust("hush"))
 
 
 @pytest.mark.parametrize(
@@ -98,4 +99,4 @@ def test_a_proxy_that_is_none_stops_the_agent_before_it_connects() -> None:
 
 
 def test_this_machine_is_never_behind_a_proxy() -> None:
-    assert link_to(1, ALL_PROXY="socks5://proxy:1080")._proxy is None
+    assert link_to(1, ALL_PROXY="socks5://proxy:1080").proxy is None

@@ -206,7 +206,7 @@ def test_open_and_a_token_contradict_each_other(here: Path) -> None:
     [
         ('relya = "ws://x:1"', r"'relya' in .*tunnelkit.toml. Is it 'relay'\?"),
         ('[serve]\ndomian = "x"', r"'domian' in .*\[serve\]. Is it 'domain'\?"),
-        ("quux = 1", "relay, token, token_file, ca, fingerprint, serve"),
+        ("quux = 1", "relay, token, token_file, ca, fingerprint, .*serve"),
         ("serve = 1", "not a table"),
         ("relay =", "not a TOML file"),
         ("relay = 5", r"tunnelkit.toml: relay: Not a text"),

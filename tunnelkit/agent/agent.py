@@ -234,7 +234,7 @@ class Agent:
         target's. Raises InvalidError, RefusedError and its kind, TunnelTimeoutError.
         """
         _check(kind, proxy_protocol)
-        self._link.check(kind, name=name, remote_port=remote_port)
+        self._link.check(kind, name=name, remote_port=remote_port, host_header=host_header)
         if self._closed is not None:
             raise errors.RelayError("The agent is closed")
         endpoint = target if isinstance(target, Endpoint) else parse_target(target)

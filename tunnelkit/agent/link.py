@@ -66,7 +66,7 @@ class Link(Protocol):
     def greeted(self, welcome: Welcome) -> None:
         """The relay has greeted the agent, on these terms."""
 
-    def check(self, kind: str, *, name: str, remote_port: int) -> None:
+    def check(self, kind: str, *, name: str, remote_port: int, host_header: str) -> None:
         """Raise InvalidError where this relay can never give what is wished for."""
 
     def disconnect(self) -> None:

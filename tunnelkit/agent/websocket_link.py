@@ -66,7 +66,7 @@ class WebSocketLink:
     async def _dial_channel(self, number: int) -> tuple[AnySocket, bytes]:
         return await self.dialer.channel(*self._session, number)
 
-    def check(self, kind: str, *, name: str, remote_port: int) -> None:
+    def check(self, kind: str, *, name: str, remote_port: int, host_header: str) -> None:
         """A relay has names for HTTP, and ports for TCP."""
         if kind == "http" and remote_port:
             raise InvalidError("An HTTP tunnel has a name, not a port", hint="Leave out --remote-port")

@@ -160,7 +160,8 @@ class AgentSettings:
     """How an agent reaches its relay."""
 
     relay: Annotated[str, _relay] = ""
-    """Where the relay is, ``wss://HOST`` or ``ws://HOST:PORT``. Empty: one is started on this machine."""
+    """Where the relay is: ``wss://HOST``, ``ws://HOST:PORT``, ``ssh://HOST:PORT``, or ``ssh+openssh://USER@HOST``
+    for an SSH server of any make. Empty: one is started on this machine."""
 
     token: Annotated[Masked, _token] = NO_SECRET
     """Proves to the relay who this is. Better in a file than here."""
@@ -173,6 +174,21 @@ class AgentSettings:
 
     fingerprint: Annotated[str, _filled] = ""
     """SHA-256 of the relay's certificate, which then needs no authority."""
+
+    identity_file: Annotated[str, _filled] = ""
+    """The private key for a relay by SSH. Empty: those of the SSH agent, and of ``~/.ssh``."""
+
+    known_hosts: Annotated[str, _filled] = ""
+    """A file with host keys that are trusted. Empty: ``~/.ssh/known_hosts`` and the system's."""
+
+    host_key: Annotated[str, _filled] = ""
+    """``SHA256:…``, the fingerprint of the relay's host key; known_hosts does not count then."""
+
+    ping_interval: Annotated[float, _positive] = 20.0
+    """Seconds of silence after which an SSH server is asked for a sign of life. A relay names its own."""
+
+    ping_timeout: Annotated[float, _positive] = 20.0
+    """Seconds of silence after that, until it counts as dead."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +243,7 @@ Level = dict[str, _Given]
 Settings = TypeVar("Settings", AgentSettings, RelaySettings)
 
 _TOKEN = {"token", "token_file"}
-_PATHS = {"ca", "token_file"}
+_PATHS = {"ca", "identity_file", "known_hosts", "token_file"}
 
 
 def option(name: str) -> str:

@@ -19,3 +19,8 @@ class SshOptions:
 
     host_key: str = ""
     """``SHA256:…``, the fingerprint that the host key has to have; known_hosts does not count then."""
+
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    """Seconds of silence after which an SSH server is asked for a sign of life, and after which it is given
+    up. A relay names its own."""
