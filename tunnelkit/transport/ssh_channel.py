@@ -9,7 +9,7 @@ before the close while reading is paused.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from asyncssh import ProtocolError
 from asyncssh.constants import (
@@ -64,9 +64,9 @@ class ChannelHost(Protocol):
 
     congestion: Congestion
 
-    def add_channel(self, chan: object) -> int: ...
+    def add_channel(self, chan: Any) -> int: ...
     def remove_channel(self, recv_chan: int) -> None: ...
-    def send_packet(self, pkttype: int, *args: bytes, handler: object = None) -> None: ...
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None: ...
 
 
 class Congestion:
@@ -194,6 +194,11 @@ class SshStream:
             handler=self,
         )
         self.stalled_since = self._pump.loop.time()
+
+    def rehost(self, host: ChannelHost) -> None:
+        """Belong to ``host`` instead; only before the opening."""
+        self._host.remove_channel(self.number)
+        self._host = host
 
     def _established(self, peer: int, window: int, packet_size: int) -> None:
         self._peer = peer
@@ -476,6 +481,13 @@ class SshStream:
             self._out.clear()
             self.cancel(code)
             user.aborted(code)
+
+    def unanswered(self, code: str, what: str) -> None:
+        """Nobody answers the opening: to the user that is a refusal."""
+        if not self.closed and not self.opened:
+            user = self.user
+            self.cancel(code)
+            user.refused(code, what)
 
     def _close(self) -> None:
         """Send the close; the number is free once the peer's has come, too."""
