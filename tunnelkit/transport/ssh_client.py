@@ -108,6 +108,9 @@ class SshClientStream(SshStream):
         else:
             self.refuse(code, "The agent gave it up")
 
+    def close(self) -> None:
+        """asyncssh: the connection is about to be closed, and process_connection_close follows."""
+
     def gone(self) -> None:
         self._connection.streams -= 1
 
