@@ -121,9 +121,10 @@ class SshDoor:
         holder = await self.tunnels.find(("http", name))
         if isinstance(holder, RelayTunnel):
             other = holder.session
-            if other.agent != agent or not await other.gives_way():
-                return self.name(secrets.token_hex(16), number)
-        return name
+            taken = other.agent != agent or not await other.gives_way()
+        else:  # another connection may have been told so a moment ago
+            taken = any(name in peer.names.values() for peer in self._peers)
+        return self.name(secrets.token_hex(16), number) if taken else name
 
     def banner(self, first_name: str) -> str:
         """The rule by which tunnels get their addresses: all that ``ssh -N`` shows."""
@@ -172,7 +173,7 @@ class _Peer:
         self.dropped = False
         self._door = door
         self._user = ""
-        self._names: dict[int, str] = {}
+        self.names: dict[int, str] = {}
         self._stock: StockClient | None = None
         self._agent: AgentClient | None = None
         self._control: Terminal | None = None
@@ -200,10 +201,10 @@ class _Peer:
         """The name of this connection's ``number``-th tunnel that asked for none."""
         if not self._door.public.domain:
             return ""
-        if number not in self._names:
+        if number not in self.names:
             owner = f"{self.identity.name}\0{self._agent_name}"
-            self._names[number] = await self._door.free_name(owner, self._agent_name, number)
-        return self._names[number]
+            self.names[number] = await self._door.free_name(owner, self._agent_name, number)
+        return self.names[number]
 
     def established(self, connection: SshConnection) -> None:
         self.connection = connection

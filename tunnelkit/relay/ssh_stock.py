@@ -39,6 +39,14 @@ LINES_PER_SECOND = 20
 """Lines about connections that a terminal gets: more nobody reads."""
 
 
+_HINTS = {
+    "name_taken": "Choose another one, or -R 80:… for a name of the relay's choice",
+    "port_taken": "Choose another one, or -R 0:… for a port of the relay's choice",
+    "port_not_allowed": "Choose one inside, or -R 0:… for one of the relay's choice",
+}
+"""What to do about it with ``ssh``: the errors' own hints speak of tunnelkit's options."""
+
+
 @dataclass(slots=True)
 class _Forward:
     """What the client asked for, as it wrote it, and what it got."""
@@ -96,8 +104,10 @@ class StockClient:
             await self._hold()
             return await self._forward(host, port)
         except errors.TunnelkitError as error:
-            self._failed = error
-            self._show(f"error: {error}", error=True)
+            error.hint = _HINTS.get(error.code, error.hint)
+            self._failed = self._words_error or error
+            if self._words_error is None:
+                self._show(f"error: {error}", error=True)
             raise
         finally:
             self._pending -= 1
@@ -207,9 +217,10 @@ class StockClient:
             self._take_words(command)
         self._words_known.set()
         if self._words_error is not None:
+            self._failed = self._words_error
             self._show(f"error: {self._words_error}", error=True)
-            self._leave(self._words_error.exit_status)
-            return
+            for forward in list(self._forwards.values()):
+                self._forwards.pop(forward.number)
         for forward in self._forwards.values():
             if forward.url:
                 self._announce(forward, terminal)
@@ -241,7 +252,8 @@ class StockClient:
 
     def _look(self) -> None:
         """End a session that has nothing to wait for."""
-        if self._forwards or self._pending or not self._terminals or self._session.ended:
+        waiting = self._pending or self._session.connection.requests_waiting
+        if self._forwards or waiting or not self._terminals or self._session.ended:
             return
         if self._failed is not None:
             self._leave(self._failed.exit_status)

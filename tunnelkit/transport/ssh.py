@@ -284,6 +284,11 @@ class SshConnection(asyncssh.SSHServerConnection):
         if self._failures > MAX_TRIES:
             self.connection_lost(asyncssh.PermissionDenied("Too many failed logins"))
 
+    @property
+    def requests_waiting(self) -> int:
+        """Global requests without an answer yet."""
+        return len(self._global_request_queue)
+
     async def answers(self, timeout: float) -> bool:
         """Whether the client is there: it is asked."""
         try:

@@ -332,6 +332,9 @@ class SshStream:
         if not self.closed and not (self._eof_received and self._eof_sent):
             self._abort("closed" if self.opened else "unanswered")
 
+    def close(self) -> None:
+        """asyncssh: the connection is about to be closed; :meth:`process_connection_close` follows."""
+
     def pause(self) -> None:
         """Stop calling ``payload``."""
         self.paused = True
