@@ -117,6 +117,10 @@ class OpenSshLink(SshLink):
                 pass  # a server of another make has no use for it
         return True
 
+    def said(self, line: str) -> None:
+        """A banner, or a line of the session: public services say there where the tunnel is."""
+        self._user.told(line, "")
+
     # --- forwards -------------------------------------------------------------------------------
 
     async def _forward(self, connection: SshConnection, request: Request) -> None:

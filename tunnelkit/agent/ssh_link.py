@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from tunnelkit.agent.dialer import Dialer
@@ -15,6 +16,8 @@ from tunnelkit.wire.messages import Message, Open, Welcome, decode_control_to_ag
 from tunnelkit.wire.relay_url import RelayUrl
 
 __all__ = ["SshLink"]
+
+log = logging.getLogger("tunnelkit")
 
 USER = "tunnelkit"
 """Whom an agent logs in as where the address does not say; a relay looks at the key alone."""
@@ -76,8 +79,8 @@ class SshLink:
         self._user.lost(code)
 
     def said(self, line: str) -> None:
-        """The server says something to a person."""
-        self._user.told(line, "")
+        """The relay greets people who come with ``ssh``; an agent knows without."""
+        log.info("the relay says: %s", line)
 
     def send(self, message: Message) -> bool:
         return self.connection is not None and self.connection.send(message)

@@ -139,7 +139,7 @@ class _Lines(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._is_control:
-            self._connection.drop("closed")
+            self._connection.drop(self._connection.end_code)
 
 
 class SshConnection(asyncssh.SSHClientConnection):
@@ -157,6 +157,8 @@ class SshConnection(asyncssh.SSHClientConnection):
         """What has been asked of this side as proof."""
         self.debug = ""
         """What the server has said last to whoever looks for a reason."""
+        self.end_code = "closed"
+        """Why the connection has ended, if it has."""
         self.ended = False
         """Whether nobody is to hear of the connection's end any more."""
         self._control: Any = None
@@ -192,9 +194,10 @@ class SshConnection(asyncssh.SSHClientConnection):
         return password
 
     def _cleanup(self, exc: Exception | None) -> None:
+        if isinstance(exc, asyncssh.ConnectionLost) and "keepalive" in str(exc):
+            self.end_code = "timeout"
         super()._cleanup(exc)
-        is_silent = isinstance(exc, asyncssh.ConnectionLost) and "keepalive" in str(exc)
-        self.drop("timeout" if is_silent else "closed")
+        self.drop(self.end_code)
 
     def _process_stream_at_tunnelkit_open(self, packet: SSHPacket) -> tuple[SshClientStream, None]:
         text = packet.get_string()
