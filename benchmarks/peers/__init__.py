@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from benchmarks.model import Peer
-from benchmarks.peers import direct, haproxy, nginx, openssh, socat, tunnelkit
+from benchmarks.peers import direct, haproxy, nginx, openssh, socat, tunnelkit, tunnelkit_ssh
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         direct.PEER,
         tunnelkit.PEER,
+        tunnelkit_ssh.PEER,
+        tunnelkit_ssh.OPENSSH,
         haproxy.PEER,
         nginx.PEER,
         openssh.PEER,
