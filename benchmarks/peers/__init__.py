@@ -10,11 +10,11 @@ PEERS: dict[str, Peer] = {
     for peer in (
         direct.PEER,
         tunnelkit.PEER,
-        tunnelkit_ssh.PEER,
-        tunnelkit_ssh.OPENSSH,
         haproxy.PEER,
         nginx.PEER,
         openssh.PEER,
+        tunnelkit_ssh.PEER,
+        tunnelkit_ssh.OPENSSH,
         socat.PEER,
     )
 }
