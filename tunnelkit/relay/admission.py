@@ -22,8 +22,8 @@ is ended in favour of the new: a login takes a second, and one that waits for lo
 MAX_WAITING_EACH = 64
 """Of these from one address, so that one cannot crowd out the others."""
 
-PENALTIES = {"auth": 5.0, "protocol": 90.0}
-"""Seconds for each connection that ended so, as sshd's authfail and crash."""
+PENALTIES = {"auth": 5.0, "protocol": 1.0}
+"""Seconds for each connection that ended so, as sshd's authfail and noauth."""
 
 PENALTY_FROM = 15.0
 """Seconds due from which on an address is refused."""

@@ -219,8 +219,6 @@ class StockClient:
         if self._words_error is not None:
             self._failed = self._words_error
             self._show(f"error: {self._words_error}", error=True)
-            for forward in list(self._forwards.values()):
-                self._forwards.pop(forward.number)
         for forward in self._forwards.values():
             if forward.url:
                 self._announce(forward, terminal)
@@ -253,7 +251,8 @@ class StockClient:
     def _look(self) -> None:
         """End a session that has nothing to wait for."""
         waiting = self._pending or self._session.connection.requests_waiting
-        if self._forwards or waiting or not self._terminals or self._session.ended:
+        kept = self._forwards and self._words_error is None
+        if kept or waiting or not self._terminals or self._session.ended:
             return
         if self._failed is not None:
             self._leave(self._failed.exit_status)
@@ -308,7 +307,10 @@ class StockClient:
         if request.probe:
             answer_probe(stream, self._session.pump.loop, _probe_answer(tunnel, request.probe))
             return b""
-        forward = self._forwards[request.tunnel]
+        forward = self._forwards.get(request.tunnel)
+        if forward is None:  # cancelled in this moment
+            self._session.pump.loop.call_soon(stream.unanswered, "no_tunnel", "The forward was cancelled")
+            return b""
         visitor = parse_address(request.visitor)
         stream.ask_client(forward.host, forward.bound or forward.port, (visitor.host, visitor.port))
         self._begun[stream] = self._session.pump.loop.time()

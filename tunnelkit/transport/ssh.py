@@ -76,7 +76,7 @@ MAX_REQUESTS = 256
 MAX_SESSIONS = 10
 """Session channels of one connection at once, as sshd's MaxSessions."""
 
-MAX_UNREAD = 8 << 20
+MAX_UNREAD = 4 << 20
 """Bytes of answers to a peer that reads none of them. Streams stop far below."""
 
 MAX_TERMINAL = 64 * 1024

@@ -389,8 +389,8 @@ class SshStream:
         while data and self._send_window and not self._host.congestion.paused:
             size = min(len(data), self._send_window, self._packet_max)
             self._send_window -= size
-            piece = data[:size]
-            self._send(MSG_CHANNEL_DATA, UInt32(size), piece)  # type: ignore[arg-type]  # it is joined
+            # Bytes of its own: asyncssh may keep the packet until new keys are exchanged.
+            self._send(MSG_CHANNEL_DATA, UInt32(size), bytes(data[:size]))
             data = data[size:]
         return data
 
