@@ -18,13 +18,17 @@ TARGETS = Path(__file__).with_name("targets.toml")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on a median of ours, or on its ratio to a peer's; exactly one of the two is set."""
+    """A bound on a median of ours, or on its ratio to a peer's; exactly one of the two is set.
+
+    ``subject`` is whose median, where it is not tunnelkit's own agent's.
+    """
 
     what: str
     scenario: str
     case: str
     metric: str
     reference: str | None = None
+    subject: str = OURS
     least: float | None = None
     most: float | None = None
 
@@ -76,7 +80,7 @@ def judge(
     return [
         _judge(target, results)
         for target in targets
-        if target.scenario in scenarios and {OURS, target.reference or OURS} <= set(peers)
+        if target.scenario in scenarios and {target.subject, target.reference or target.subject} <= set(peers)
     ]
 
 
@@ -98,7 +102,7 @@ def render(verdicts: Iterable[Verdict]) -> str:
 def _judge(target: Target, results: Results) -> Verdict:
     if target.reference in results.missing:
         return Verdict(target, State.ABSENT)
-    ours = results.values(target.scenario, target.case, OURS, target.metric)
+    ours = results.values(target.scenario, target.case, target.subject, target.metric)
     if not ours:
         return Verdict(target, State.UNMEASURED)
     value = spread(ours).median

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.model import Peer
-from benchmarks.peers import direct, haproxy, nginx, openssh, socat, tunnelkit, tunnelkit_ssh
+from benchmarks.peers import direct, haproxy, nginx, openssh, socat, tunnelkit, tunnelkit_ssh, tunnelkit_stock
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
@@ -13,6 +13,7 @@ PEERS: dict[str, Peer] = {
         haproxy.PEER,
         nginx.PEER,
         openssh.PEER,
+        tunnelkit_stock.PEER,
         tunnelkit_ssh.PEER,
         tunnelkit_ssh.OPENSSH,
         socat.PEER,
