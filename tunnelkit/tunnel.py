@@ -81,20 +81,12 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     Raises InvalidError and its kind at once; AuthError, RelayError, RefusedError and their kinds as
     the relay answers; TunnelTimeoutError; EngineError.
     """
-    if protocol not in ("http", "tcp"):
-        raise InvalidError(f"There is no protocol {protocol!r}", hint="Give http or tcp")
-    for option, value, kind in (
-        ("name", name, "http"),
-        ("host_header", host_header, "http"),
-    ):
-        if value is not None and protocol != kind:
-            raise InvalidError(f"A {protocol} tunnel has no {option}", hint=f'Give protocol="{kind}"')
     settings = load_agent(
         {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key},
         named="{}=".format,
     )
-    if remote_port is not None and protocol == "http" and not settings.relay.startswith("ssh+openssh:"):
-        raise InvalidError("A http tunnel has no remote_port", hint='Give protocol="tcp"')
+    has_ports = settings.relay.startswith("ssh+openssh:")
+    _check(protocol, has_ports, name=name, host_header=host_header, remote_port=remote_port)
     return Create(
         id=0,
         kind=protocol,
@@ -142,6 +134,17 @@ def _forward(  # noqa: PLR0913 - as above
         identity_file=identity_file,
         host_key=host_key,
     )
+
+
+def _check(protocol: object, has_ports: bool, **options: object) -> None:
+    """Raise InvalidError for options that ``protocol`` does not have; ``has_ports``: HTTP, too."""
+    if protocol not in ("http", "tcp"):
+        raise InvalidError(f"There is no protocol {protocol!r}", hint="Give http or tcp")
+    homes = {"name": "http", "host_header": "http", "remote_port": "tcp"}
+    for option, value in options.items():
+        kind = homes[option]
+        if value is not None and protocol != kind and not (has_ports and option == "remote_port"):
+            raise InvalidError(f"A {protocol} tunnel has no {option}", hint=f'Give protocol="{kind}"')
 
 
 def _target(host: object, port: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -31,10 +32,11 @@ from tests.e2e.tcp_support import (
     visiting,
 )
 from tests.support.addresses import free_port
+from tests.support.engines import forget_settings
 from tests.support.processes import run, start_process
 from tests.support.programs import program
 from tests.support.sshd import Sshd, kill_with_sessions, make_key, sshd
-from tunnelkit import errors
+from tunnelkit import Tunnel, errors, forward
 from tunnelkit.agent import Agent, Event, openssh_link
 from tunnelkit.agent import agent as agent_module
 from tunnelkit.transport import ssh_login
@@ -430,3 +432,51 @@ async def test_what_a_service_says_in_its_session_is_shown(tmp_path: Path) -> No
             assert await answers("127.0.0.1", tunnel.port)
             await until(lambda: [e for e in events if "https://abc.example" in e.what])
             assert all(event.kind == "notice" for event in events if "tunnel:" in event.what)
+
+
+# --- for people and programs --------------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    forget_settings(monkeypatch, tmp_path)
+
+
+@pytest.mark.usefixtures("_no_settings")
+@pytest.mark.keeps_descriptors  # the engine serves the whole test run
+async def test_forward_and_create(server: Sshd) -> None:
+    trust = {"relay": server.url, "identity_file": str(server.key), "host_key": server.host_key}
+    async with Service(answering(OK)) as service:
+        async with await forward.aio(service.port, host="127.0.0.1", **trust) as address:
+            assert address.startswith("tcp://127.0.0.1:")
+            host, port = address.tcp_socket
+            async with visiting(host, port) as visitor:
+                await visitor.send(GET)
+                assert (await visitor.response()).status == 200
+        await goes_away(host, port)
+        chosen = free_port()
+        tunnel = await Tunnel.create.aio(host="127.0.0.1", port=service.port, remote_port=chosen, **trust)
+        assert tunnel.url == f"http://127.0.0.1:{chosen}"
+        await tunnel.aclose()
+    with pytest.raises(errors.HostKeyUnknownError):
+        await forward.aio(9, **{**trust, "host_key": None})
+    with pytest.raises(errors.InvalidError, match="remote_port"):
+        await Tunnel.create.aio(port=9, remote_port=9, relay="ssh://127.0.0.1")
+
+
+async def test_the_command_line(server: Sshd, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "TUNNELKIT_RELAY": server.url, "SSH_AUTH_SOCK": ""}
+    environment["TUNNELKIT_IDENTITY_FILE"] = str(server.key)
+    command = [sys.executable, "-m", "tunnelkit"]
+    async with Service(answering(OK)) as service:
+        argv = [*command, "http", str(service.port), "--host-key", server.host_key]
+        ready = r"^http://127\.0\.0\.1:(\d+)$"
+        async with start_process(argv, ready=ready, env=environment, cwd=tmp_path) as child:
+            async with visiting("127.0.0.1", int(child.ready[1])) as visitor:
+                await visitor.send(GET)
+                assert (await visitor.response()).status == 200
+        refused = await run(*command, "tcp", str(service.port), env=environment, cwd=tmp_path)
+        assert refused.returncode == errors.HostKeyUnknownError.exit_status
+        (line,) = refused.stderr.decode().splitlines()
+        assert line.startswith("error: The host key of [127.0.0.1]:")
+        assert line.endswith("[host_key_unknown]")

@@ -39,6 +39,7 @@ from tunnelkit import errors
 from tunnelkit.agent import Agent, AgentTunnel, Event
 from tunnelkit.agent import agent as agent_module
 from tunnelkit.relay import Relay, Ssh
+from tunnelkit.transport import ssh_login
 from tunnelkit.transport.ssh_options import SshOptions
 
 pytestmark = pytest.mark.needs("ssh")
@@ -235,6 +236,24 @@ async def test_many_visitors(bench: Bench) -> None:
                 group.create_task(there_and_back(tunnel, 5000 * number + 1))
         await until(lambda: not agent.active)
         assert not agent._link.connection.streams  # type: ignore[attr-defined]
+
+
+async def test_keys_are_exchanged_anew_while_bytes_flow(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ssh_login._options
+
+    def often(*arguments: Any) -> Any:
+        made = options(*arguments)
+        made.rekey_bytes = 1 << 20
+        return made
+
+    monkeypatch.setattr(ssh_login, "_options", often)
+    async with Service(echo) as service, bench.agent() as (agent, _):
+        tunnel = await agent.open("tcp", service.port)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(there_and_back(tunnel, 12 << 20))
 
 
 # --- it goes and comes back ---------------------------------------------------------------------

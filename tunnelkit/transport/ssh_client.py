@@ -243,8 +243,9 @@ class SshConnection(asyncssh.SSHClientConnection):
                     request_pty=False,
                 )
         except (asyncssh.Error, OSError) as error:
+            where = Endpoint(self._host, self._port)
             raise errors.NotARelayError(
-                f"The SSH server there is no tunnelkit relay: {one_line(error)}",
+                f"The SSH server at {where} is no tunnelkit relay: {one_line(error)}",
                 hint="Give ssh+openssh://USER@HOST for the port forwarding of any SSH server",
             ) from None
 

@@ -42,6 +42,7 @@ class SshSocket(asyncio.Transport):
         self._paused = False  # the protocol has been told so
         self._high, self._low = EAGER, EAGER // 4
         self._scheduled = False
+        self._failed = False
         self._closing = False
         self._closed = False
         protocol.connection_made(self)
@@ -59,7 +60,7 @@ class SshSocket(asyncio.Transport):
     # --- from the peer --------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        if self._closed:
+        if self._closed or self._failed:
             return
         try:
             count = self._sock.recv_into(self._pump.area)
@@ -118,6 +119,7 @@ class SshSocket(asyncio.Transport):
         except BlockingIOError:
             return 0
         except OSError as error:
+            self._failed = True  # the kernel tells once, and would speak of an end next time
             self._loop.call_soon(self._end, error)  # not while somebody is writing
             return len(data)
 
