@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import free_port, program, start_process
+from tests.support.sshd import sshd
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -42,3 +43,15 @@ def test_a_database() -> None:
         with start_process([sys.executable, EXAMPLES / "database.py", "localhost", str(port)]) as example:
             assert example.wait() == 0, str(example)
             assert "hello through the tunnel" in example.stdout
+
+
+@pytest.mark.needs("ssh", "sshd")
+async def test_over_ssh(tmp_path: Path) -> None:
+    async with sshd(tmp_path) as server:
+        argv = [sys.executable, EXAMPLES / "over_ssh.py", server.url.partition("//")[2], "--once"]
+        argv += ["--identity-file", server.key, "--host-key", server.host_key]
+        async with start_process(argv) as example:
+            assert await example.wait_async() == 0, str(example)
+            first, second = example.stdout.splitlines()
+            assert first.startswith("Greeting at tcp://127.0.0.1:")
+            assert second == "Hello through SSH!"

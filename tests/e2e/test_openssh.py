@@ -238,6 +238,45 @@ async def test_a_pinned_host_key_that_is_another_is_an_error(server: Sshd) -> No
         await Agent(server.url, ssh=SshOptions(str(server.key), host_key="MD5:aa:bb")).start()
 
 
+async def test_a_host_certificate_that_nobody_knows_does_not_hide_the_key(
+    server: Sshd, tmp_path: Path
+) -> None:
+    authority = await make_key(tmp_path / "authority")
+    await run(
+        "ssh-keygen", "-q", "-s", authority, "-I", "host", "-h", "-n", "127.0.0.1", tmp_path / "host.pub"
+    )
+    async with sshd(tmp_path, HostCertificate=str(tmp_path / "host-cert.pub")) as server:
+        async with Agent(server.url, ssh=server.trust):
+            pass
+        known = tmp_path / "known_hosts"
+        public = authority.with_suffix(".pub").read_text()
+        known.write_text(f"@cert-authority [127.0.0.1]:{server.port} {public}")
+        async with Agent(server.url, ssh=SshOptions(str(server.key), str(known))):
+            pass
+        known.write_text("")
+        with pytest.raises(errors.HostKeyUnknownError, match=server.host_key.replace("+", r"\+")):
+            await Agent(server.url, ssh=SshOptions(str(server.key), str(known))).start()
+
+
+async def test_an_ssh_agent_that_is_gone_is_none(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/nowhere/agent")
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(errors.AuthError, match="there is none"):
+        await Agent(server.url, ssh=SshOptions(host_key=server.host_key)).start()
+
+
+@pytest.mark.parametrize(
+    ("url", "trust"),
+    [
+        ("ws://127.0.0.1", {"ssh": SshOptions(host_key="SHA256:" + "A" * 43)}),
+        ("ssh://127.0.0.1", {"fingerprint": "00" * 32}),
+    ],
+)
+async def test_what_cannot_be_verified_there_is_refused(url: str, trust: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidError, match="There is no"):
+        await Agent(url, **trust).start()
+
+
 async def test_a_key_that_the_server_does_not_know(server: Sshd, tmp_path: Path) -> None:
     other = await make_key(tmp_path / "other")
     with pytest.raises(errors.AuthError, match="does not accept 1 key"):
@@ -370,6 +409,7 @@ async def test_what_runs_may_finish(server: Sshd) -> None:
             await asyncio.sleep(0)
             await visitor.send(b"last words")
             assert await visitor.exactly(10) == b"last words"
+            await goes_away(tunnel.host, tunnel.port)
             visitor.shutdown()
             assert await visitor.ended()
             await closing

@@ -90,4 +90,8 @@ async def sshd(directory: Path, *, port: int = 0, **options: str) -> AsyncIterat
         argv += ["-o", f"{name}={value}"]
     async with start_process(argv, ready=rf"listening on \S+ port {port}") as child:
         public = " ".join(host.with_suffix(".pub").read_text().split()[:2])
-        yield Sshd(port, key, await fingerprint(host), public, child)
+        try:
+            yield Sshd(port, key, await fingerprint(host), public, child)
+        finally:
+            if child.running:  # its connections would outlive it
+                kill_with_sessions(child.pid)

@@ -95,7 +95,14 @@ class Trust:
 def make_link(
     url: RelayUrl, trust: Trust, pump: Pump, user: LinkUser, environ: Mapping[str, str] | None = None
 ) -> Link:
-    """The link to ``url``. ``environ``, which may name proxies, stands in for the process's own."""
+    """The link to ``url``. ``environ``, which may name proxies, stands in for the process's own.
+
+    InvalidError where what is to be verified cannot be.
+    """
+    if trust.ssh.host_key and not url.is_ssh:
+        raise InvalidError(f"There is no SSH host key at {url}", hint="Pin a certificate with --fingerprint")
+    if trust.fingerprint and url.is_ssh:
+        raise InvalidError(f"There is no certificate at {url}", hint="Pin the host key with --host-key")
     if url.scheme == "ssh":
         from tunnelkit.agent.ssh_link import SshLink  # asyncssh takes a third of a second to import
 

@@ -22,7 +22,7 @@ from tunnelkit.transport.ssh_client import SshClientStream, SshConnection
 from tunnelkit.transport.ssh_login import Login
 from tunnelkit.transport.ssh_options import SshOptions
 from tunnelkit.wire.address import Endpoint, is_loopback
-from tunnelkit.wire.messages import Close, Hello, Message, Open, Refused, Request, Tunnel, Welcome
+from tunnelkit.wire.messages import Close, Goodbye, Hello, Message, Open, Refused, Request, Tunnel, Welcome
 from tunnelkit.wire.relay_url import RelayUrl
 
 __all__ = ["OpenSshLink"]
@@ -113,6 +113,10 @@ class OpenSshLink(SshLink):
                 self._asked.pop(number, None)
                 if port := self._ports.pop(number, 0):
                     self._tasks.spawn(connection.cancel_forward(port), f"forward {number}")
+            case Goodbye():
+                for port in self._ports.values():  # what runs may finish, and nobody new comes
+                    self._tasks.spawn(connection.cancel_forward(port), "goodbye")
+                self._ports.clear()
             case _:
                 pass  # a server of another make has no use for it
         return True
@@ -129,7 +133,9 @@ class OpenSshLink(SshLink):
             async with asyncio.timeout(FORWARD_TIMEOUT):
                 port = await connection.forward(request.port, request.id)
         except TimeoutError:
-            pass
+            what = f"The SSH server at {self._login} did not answer the forward in time"
+            self._user.received(Refused("timeout", what, request.id))
+            return
         if connection is not self.connection:
             return  # and what comes next asks again
         if not port:

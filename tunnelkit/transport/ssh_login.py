@@ -125,6 +125,7 @@ def _options(login: Login, owner: _Owner) -> Any:
         username=login.user,
         password=login.password or None,
         known_hosts=owner.host_keys.known_hosts,
+        server_host_key_algs=owner.host_keys.algorithms,
         preferred_auth=methods if login.password else ["publickey"],
         encryption_algs=CIPHERS,
         compression_algs=None,

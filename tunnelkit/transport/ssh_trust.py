@@ -19,6 +19,16 @@ __all__ = ["HostKeys", "Identity"]
 
 DEFAULT_PORT = 22
 
+PLAIN_KEYS = [
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+]
+"""Kinds of host keys, best first, without the certificates that only a known authority makes good."""
+
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
 
@@ -35,16 +45,23 @@ class HostKeys:
         self._seen: asyncssh.SSHKey | None = None
         self._lists: tuple[Any, ...] = ([],) * 7
         self._is_known = False
+        if not self._pinned:
+            self._look_up()
+
+    def _look_up(self) -> None:
+        known = _read(self._files)
+        self._lists = known.match(self._host, "", None if self._port == DEFAULT_PORT else self._port)
+        # A server at another port of a known host may have its key, and need not.
+        is_exact = self._port == DEFAULT_PORT or self._lists != known.match(self._host, "", None)
+        self._is_known = is_exact and any(self._lists[:2])
+
+    @property
+    def algorithms(self) -> list[str] | tuple[()]:
+        """The kinds to ask the server for; none: asyncssh takes those that known_hosts has."""
+        return () if any(self._lists[:2]) else PLAIN_KEYS
 
     def known_hosts(self, host: str, addr: str, port: int | None) -> tuple[Any, ...]:
-        """asyncssh: the keys to trust; those of the address behind the name are nobody's."""
-        if not self._pinned:
-            known = _read(self._files)
-            lists = known.match(self._host, "", None if self._port == DEFAULT_PORT else self._port)
-            elsewhere = known.match(self._host, "", None)
-            # A server at another port of a known host may have its key, and need not.
-            self._is_known = any(lists[:2]) and (self._port == DEFAULT_PORT or lists != elsewhere)
-            self._lists = lists
+        """asyncssh: the keys to trust. Those known for the address behind the name do not count."""
         return self._lists
 
     def is_trusted(self, key: asyncssh.SSHKey) -> bool:
