@@ -23,15 +23,13 @@ from asyncssh.packet import SSHPacket, String, UInt32
 from tunnelkit import errors
 from tunnelkit.net.pump import Pump
 from tunnelkit.transport.ssh_channel import (
-    HIGH_WATER,
-    LOW_WATER,
     PACKET_SIZE,
     SUBSYSTEM,
     WINDOW,
-    Congestion,
     SshStream,
     refusal_text,
 )
+from tunnelkit.transport.ssh_congestion import HIGH_WATER, LOW_WATER, Congestion
 from tunnelkit.wire.address import Endpoint
 from tunnelkit.wire.messages import MAX_MESSAGE, Message, Open, decode_channel, encode
 
@@ -147,6 +145,7 @@ class SshConnection(asyncssh.SSHClientConnection):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: Any, pump: Pump, user: SshUser) -> None:
         super().__init__(loop, options, wait="auth")
+        self._update_recv_pktlen(PACKET_SIZE)
         self.pump = pump
         self.user = user
         self.congestion = Congestion()
