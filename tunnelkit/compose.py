@@ -12,7 +12,7 @@ from pathlib import Path
 from tunnelkit.agent import Agent
 from tunnelkit.agent.events import Listener, ignore
 from tunnelkit.config import AgentSettings, RelaySettings
-from tunnelkit.relay import Limits, Relay, Ssh
+from tunnelkit.relay import Limits, Relay, RelaySsh
 from tunnelkit.transport.ssh_options import SshOptions
 
 __all__ = ["Connection", "connected_agent", "embedded_relay", "make_relay"]
@@ -38,7 +38,7 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
     )
 
 
-def _ssh(settings: RelaySettings) -> Ssh | None:
+def _ssh(settings: RelaySettings) -> RelaySsh | None:
     """How the relay speaks SSH: not at all only where there is no place for a host key, and nobody asked."""
     from platformdirs import user_data_path
 
@@ -47,7 +47,7 @@ def _ssh(settings: RelaySettings) -> Ssh | None:
         place = next(path for path in (key, *key.parents) if path.exists())
         if not os.access(place, os.R_OK | (os.W_OK if place.is_dir() else 0)):
             return None
-    return Ssh(
+    return RelaySsh(
         host_key=str(key),
         listen=settings.ssh,
         authorized_keys=settings.authorized_keys,

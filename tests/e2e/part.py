@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tunnelkit.agent import Agent, Event
-from tunnelkit.relay import Limits, Relay, Ssh
+from tunnelkit.relay import Limits, Relay, RelaySsh
 
 
 def say(*words: object) -> None:
@@ -33,7 +33,7 @@ async def relay(
 ) -> None:
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    speaks = None if ssh is None else Ssh(**ssh)
+    speaks = None if ssh is None else RelaySsh(**ssh)
     async with Relay(listen=listen, limits=Limits(**(limits or {})), ssh=speaks) as running:
         say("ready", running.url)
         await asyncio.Event().wait()

@@ -21,7 +21,7 @@ from tests.support.processes import Child, start_process
 from tests.support.programs import program
 from tests.support.scripted import dial
 from tests.support.sshd import make_key
-from tunnelkit.relay import Limits, Relay, Ssh
+from tunnelkit.relay import Limits, Relay, RelaySsh
 
 PORTS = range(20800, 20820)
 
@@ -92,7 +92,7 @@ async def ssh_relay(
         await make_key(key)
     authorized = directory / "authorized"
     authorized.write_text(f"{rules} {key.with_suffix('.pub').read_text()}".lstrip())
-    ssh = Ssh(
+    ssh = RelaySsh(
         host_key=str(directory / "relay_host_key"),
         listen=["127.0.0.1:0"],
         authorized_keys="" if anyone else str(authorized),

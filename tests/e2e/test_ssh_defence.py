@@ -22,7 +22,7 @@ from tests.support.processes import run, start_process
 from tests.support.scripted import dial, until
 from tests.support.sshd import make_key
 from tunnelkit.errors import AuthMissingError, InvalidError
-from tunnelkit.relay import Limits, Relay, Ssh
+from tunnelkit.relay import Limits, Relay, RelaySsh
 from tunnelkit.relay.admission import MAX_WAITING, MAX_WAITING_EACH, PENALTY_FROM
 
 GREETING = b"SSH-2.0-test\r\n"
@@ -179,7 +179,7 @@ async def test_a_token_is_a_password_where_that_is_allowed(tmp_path: Path) -> No
         async with await client(site, client_keys=None, password="sesame"):
             (session,) = site.relay._sessions
             assert session.identity.name.startswith("token-")
-    ssh = Ssh(host_key=str(tmp_path / "relay_host_key"), passwords=False)
+    ssh = RelaySsh(host_key=str(tmp_path / "relay_host_key"), passwords=False)
     async with Relay(listen="127.0.0.1:0", tokens=["sesame"], ssh=ssh) as relay:
         with pytest.raises(asyncssh.PermissionDenied):
             await client(SshSite(relay, tmp_path / "client"), client_keys=None, password="sesame")
@@ -307,7 +307,7 @@ async def test_a_key_file_that_is_not_understood_stops_the_start(
     path = tmp_path / "keys"
     if text is not None:
         path.write_text(text.replace("{key}", key), encoding="latin-1")
-    ssh = Ssh(host_key=str(tmp_path / "host"), authorized_keys=str(path))
+    ssh = RelaySsh(host_key=str(tmp_path / "host"), authorized_keys=str(path))
     with pytest.raises(error):
         async with Relay(listen="127.0.0.1:0", ssh=ssh):
             pass
@@ -317,14 +317,14 @@ async def test_the_host_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> 
     path = tmp_path / "data" / "host"
     prints = set()
     for _ in range(2):
-        async with Relay(listen="127.0.0.1:0", anyone=True, ssh=Ssh(host_key=str(path))) as relay:
+        async with Relay(listen="127.0.0.1:0", anyone=True, ssh=RelaySsh(host_key=str(path))) as relay:
             prints.add(relay.ssh_fingerprint)
     assert len(prints) == 1
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["host"]
     path.chmod(0o644)
     with pytest.raises(InvalidError, match="can be read by others"):
-        async with Relay(listen="127.0.0.1:0", anyone=True, ssh=Ssh(host_key=str(path))):
+        async with Relay(listen="127.0.0.1:0", anyone=True, ssh=RelaySsh(host_key=str(path))):
             pass
 
 

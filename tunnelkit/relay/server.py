@@ -31,7 +31,7 @@ from tunnelkit.wire.address import is_loopback, parse_listen
 if TYPE_CHECKING:
     from tunnelkit.relay.ssh_door import SshDoor
 
-__all__ = ["Relay", "Ssh"]
+__all__ = ["Relay", "RelaySsh"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -40,7 +40,7 @@ TICK = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ssh:
+class RelaySsh:
     """How a relay speaks SSH: at the addresses that it shares with HTTP, and at ``listen``."""
 
     host_key: str
@@ -75,7 +75,7 @@ class Relay:
         tokens: Iterable[str] | Authorizer = (),
         anyone: bool = False,
         limits: Limits | None = None,
-        ssh: Ssh | None = None,
+        ssh: RelaySsh | None = None,
         splice: bool | None = None,
     ) -> None:
         self.limits = limits or Limits()

@@ -11,7 +11,7 @@ from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.ssh_session import SshSession, Stream
 from tunnelkit.relay.tunnels import Tunnels
-from tunnelkit.transport.ssh import Terminal
+from tunnelkit.transport.ssh_peer import Terminal
 from tunnelkit.wire import messages
 
 __all__ = ["AgentClient"]

@@ -21,7 +21,8 @@ from tunnelkit.relay.ssh_agent import AgentClient
 from tunnelkit.relay.ssh_session import SshSession
 from tunnelkit.relay.ssh_stock import StockClient, agent_of
 from tunnelkit.relay.tunnels import Tunnels
-from tunnelkit.transport.ssh import Login, SshConnection, SshServer, Terminal
+from tunnelkit.transport.ssh import SshConnection, SshServer
+from tunnelkit.transport.ssh_peer import Login, Terminal
 from tunnelkit.wire import messages
 
 __all__ = ["SshDoor"]
@@ -162,7 +163,7 @@ class SshDoor:
 
 
 class _Peer:
-    """One connection: a :class:`~tunnelkit.transport.ssh.SshPeer`."""
+    """One connection: a :class:`~tunnelkit.transport.ssh_peer.SshPeer`."""
 
     identity: Identity
 

@@ -17,7 +17,8 @@ from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.relay.sessions import AgentAwayError, SessionStream
-from tunnelkit.transport.ssh import RelayStream, SshConnection, SshServer
+from tunnelkit.transport.ssh import SshConnection, SshServer
+from tunnelkit.transport.ssh_stream import RelayStream
 from tunnelkit.wire import messages
 
 __all__ = ["Client", "SshSession", "Stream"]

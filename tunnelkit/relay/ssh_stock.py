@@ -19,8 +19,8 @@ from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.relay.ssh_session import SshSession, Stream
 from tunnelkit.relay.ssh_words import NO_WORDS, Words, asked_for, parse_words
 from tunnelkit.relay.tunnels import Tunnels
-from tunnelkit.transport.ssh import Terminal
-from tunnelkit.transport.ssh_probe import answer_probe
+from tunnelkit.transport.ssh_peer import Terminal
+from tunnelkit.transport.ssh_stream import answer_probe
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import Endpoint, parse_address
 from tunnelkit.wire.proxy_protocol import header_v1, header_v2

@@ -3,7 +3,7 @@
 asyncssh does the key exchange, the packets and the authentication. What it has none of is here: a
 preference for fast ciphers that holds whatever the client prefers, limits on what a peer may have us
 keep, and answers to ``tcpip-forward`` that say what was asked for as it was written. What a
-connection is for, its :class:`SshPeer` decides.
+connection is for, its :class:`~tunnelkit.transport.ssh_peer.SshPeer` decides.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import asyncssh
 from asyncssh.constants import (
@@ -24,24 +22,19 @@ from asyncssh.constants import (
     OPEN_ADMINISTRATIVELY_PROHIBITED,
     OPEN_RESOURCE_SHORTAGE,
 )
-from asyncssh.packet import SSHPacket, String, UInt32
+from asyncssh.packet import SSHPacket, UInt32
 from asyncssh.public_key import decode_ssh_public_key
 
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
-from tunnelkit.transport.ssh_channel import (
-    HIGH_WATER,
-    LOW_WATER,
-    STREAM_TYPE,
-    SUBSYSTEM,
-    Congestion,
-    SshStream,
-)
+from tunnelkit.transport.ssh_channel import SUBSYSTEM
+from tunnelkit.transport.ssh_congestion import HIGH_WATER, LOW_WATER, Congestion
 from tunnelkit.transport.ssh_keys import AuthorizedKeys, KeyRules, host_key
+from tunnelkit.transport.ssh_peer import Login, SshPeer
 from tunnelkit.transport.ssh_socket import SshSocket
 
-__all__ = ["Login", "RelayStream", "SshConnection", "SshPeer", "SshServer", "Terminal"]
+__all__ = ["SshConnection", "SshServer"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -87,68 +80,6 @@ MAX_COMMAND = 4096
 
 KEXINIT_WAIT = 0.3
 """Seconds to wait for what a client offers, before this side makes its own offer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who wants in, and what proves it: the key that signed, a token, or nothing where nothing is asked."""
-
-    user: str
-    fingerprint: str = ""
-    token: str = ""
-    rules: KeyRules = field(default_factory=KeyRules)
-
-    def __repr__(self) -> str:
-        return f"<Login of {self.user!r} by {self.fingerprint or ('token' if self.token else 'nothing')}>"
-
-
-class Terminal(Protocol):
-    """A session channel, for those who write to it."""
-
-    is_tty: bool
-
-    def line(self, text: str, *, error: bool = False) -> None:
-        """Write a line; dropped where the other side does not read."""
-
-    def send(self, data: bytes) -> None:
-        """Write bytes, all of them."""
-
-    def exit(self, status: int) -> None:
-        """End the session."""
-
-
-class SshPeer(Protocol):
-    """What the relay makes of one connection; all is called in the order of arrival."""
-
-    address: str
-    """Where the client comes from."""
-
-    async def login(self, login: Login) -> str | None:
-        """Let ``login`` in, with a banner to show; None does not. May be called again after that."""
-
-    def established(self, connection: SshConnection) -> None:
-        """The login is complete."""
-
-    async def forward(self, host: str, port: int) -> int:
-        """Listen; the port. Raises TunnelkitError."""
-
-    async def forward_cancelled(self, host: str, port: int) -> bool:
-        """Listen no more; False where nothing did."""
-
-    def session_started(self, terminal: Terminal, command: str | None) -> None:
-        """A shell, or a command, has been asked for."""
-
-    def subsystem(self, terminal: Terminal) -> None:
-        """A control connection begins."""
-
-    def typed(self, terminal: Terminal, data: bytes) -> None:
-        """Bytes of a session."""
-
-    def session_ended(self, terminal: Terminal) -> None:
-        """A session channel has been closed."""
-
-    def lost(self, why: str) -> None:
-        """The connection has ended: ``auth`` after failed logins, ``protocol``, or anything else."""
 
 
 class SshConnection(asyncssh.SSHServerConnection):
@@ -469,38 +400,6 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def exit(self, status: int) -> None:
         if self._channel is not None and not self._channel.is_closing():
             self._channel.exit(status)
-
-
-class RelayStream(SshStream):
-    """A stream that the relay opens; ``on_answered`` and ``on_gone`` are its session's."""
-
-    __slots__ = ("_on_answered", "_on_gone")
-
-    def __init__(
-        self,
-        pump: Pump,
-        connection: SshConnection,
-        on_answered: Callable[[RelayStream], None],
-        on_gone: Callable[[RelayStream], None],
-    ) -> None:
-        super().__init__(pump, connection)
-        self._on_answered = on_answered
-        self._on_gone = on_gone
-
-    def ask_agent(self, request: bytes) -> None:
-        """Open a stream to an agent: ``request`` is an ``open`` message."""
-        self._request(STREAM_TYPE, String(request))
-
-    def ask_client(self, host: str, port: int, visitor: tuple[str, int]) -> None:
-        """Open a connection that came to ``host`` and ``port`` (RFC 4254 §7.2)."""
-        address, number = visitor
-        self._request("forwarded-tcpip", String(host) + UInt32(port) + String(address) + UInt32(number))
-
-    def answered(self) -> None:
-        self._on_answered(self)
-
-    def gone(self) -> None:
-        self._on_gone(self)
 
 
 class SshServer:

@@ -9,7 +9,6 @@ before the close while reading is paused.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol
 
 from asyncssh import ProtocolError
 from asyncssh.constants import (
@@ -26,8 +25,9 @@ from asyncssh.packet import SSHPacket, String, UInt32
 from tunnelkit.net.pipes import Pipe
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.stream import StreamUser
+from tunnelkit.transport.ssh_congestion import ChannelHost
 
-__all__ = ["SUBSYSTEM", "WINDOW", "ChannelHost", "Congestion", "SshStream", "refusal", "refusal_text"]
+__all__ = ["SUBSYSTEM", "WINDOW", "SshStream", "refusal", "refusal_text"]
 
 SUBSYSTEM = "tunnelkit.v1"
 """The subsystem of a control connection, and the version of the protocol."""
@@ -41,50 +41,20 @@ WINDOW = 1 << 21
 PACKET_SIZE = 32 * 1024
 """Bytes of payload in a packet that a peer may send: what every implementation takes (RFC 4253 §6.1)."""
 
+DATA_HEADER = 9
+"""Bytes before the payload of a packet: its type, the channel, the length (RFC 4254 §5.2)."""
+
 MAX_PACKET = 128 * 1024
 """Bytes of payload in a packet this side sends, whatever more the peer would take."""
 
 MAX_WINDOW = 2**32 - 1
 """What a window may grow to (RFC 4254 §5.2)."""
 
-HIGH_WATER = 512 * 1024
-LOW_WATER = 128 * 1024
-"""Bytes for the network at which the streams of a connection stop, and go on. At a few system calls'
-worth, a fast stream does not stop at each turn of the loop."""
-
 CANCEL_PATIENCE = 5.0
 """Seconds without progress after which what precedes an abort is given up."""
 
 CANCEL_INTERVAL = 0.5
 """Seconds between looks at whether it has gone out."""
-
-
-class ChannelHost(Protocol):
-    """asyncssh's connection, as its channels see it. ``congestion`` is ours."""
-
-    congestion: Congestion
-
-    def add_channel(self, chan: Any) -> int: ...
-    def remove_channel(self, recv_chan: int) -> None: ...
-    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None: ...
-
-
-class Congestion:
-    """Whether a connection's network takes more, and who waits for it."""
-
-    def __init__(self) -> None:
-        self.paused = False
-        self.waiting: set[SshStream] = set()
-
-    def resume(self) -> None:
-        """The network takes bytes again."""
-        self.paused = False
-        waiting, self.waiting = self.waiting, set()
-        for stream in waiting:
-            if self.paused:
-                self.waiting.add(stream)
-            else:
-                stream.flush()
 
 
 class _Nobody:
@@ -164,7 +134,7 @@ class SshStream:
         self._packet_max = 0
         self._recv_window = WINDOW
         self._out: deque[memoryview] = deque()  # what waits for the peer or the network
-        self._in: deque[bytes] = deque()  # what waits for the user; a window at most
+        self._in: deque[memoryview] = deque()  # what waits for the user; a window at most
         self._ending = False  # this side has ended, what waits goes out first
         self._abandoned = False  # cancelled: closed as soon as that can be
         self._done = False  # the user has had everything
@@ -238,8 +208,10 @@ class SshStream:
         if not self.opened or self._close_received:
             raise ProtocolError("Channel not open")
         if pkttype == MSG_CHANNEL_DATA:
-            data = packet.get_string()
-            packet.check_end()
+            size = packet.get_uint32()
+            data = memoryview(packet.get_full_payload())[DATA_HEADER:]
+            if len(data) != size:
+                raise ProtocolError("Data of another length than it says")
             self._received(data)
         elif pkttype == MSG_CHANNEL_WINDOW_ADJUST:
             self._send_window += packet.get_uint32()
@@ -271,7 +243,7 @@ class SshStream:
     def log_sent_packet(self, pkttype: int, pktid: int, packet: object, note: str = "") -> None:
         """asyncssh's packet log, which streams leave out."""
 
-    def _received(self, data: bytes) -> None:
+    def _received(self, data: memoryview) -> None:
         size = len(data)
         if self._eof_received or size > self._recv_window:
             raise ProtocolError("Data beyond the window, or after the end")
