@@ -12,7 +12,7 @@ import getpass
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +50,11 @@ class Sshd:
 
 def kill_with_sessions(pid: int) -> None:
     """End an sshd and the processes of its connections, at once."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        kill_with_sessions(int(child))
-    os.kill(pid, signal.SIGKILL)
+    with suppress(FileNotFoundError, ProcessLookupError):  # some end by themselves meanwhile
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(pid, signal.SIGKILL)
+        for child in children:
+            kill_with_sessions(int(child))
 
 
 async def make_key(path: Path, *, passphrase: str = "") -> Path:
