@@ -161,6 +161,18 @@ async def test_failed_logins_are_counted_and_their_address_is_refused_for_a_whil
         assert not door._admission.refuses("127.0.0.2", loop.time())
 
 
+async def test_a_login_has_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunnelkit.transport.ssh.LOGIN_GRACE", 0.3)
+    async with ssh_relay(tmp_path) as site:
+        for early in (b"", GREETING):
+            wire = await visit(site, site.ssh_port)
+            await wire.send(early)
+            await wire.rest()
+        async with await client(site) as connection:
+            await asyncio.sleep(0.5)  # those who are in have all the time
+            assert not connection.is_closed()
+
+
 async def test_a_connection_gets_six_attempts(tmp_path: Path) -> None:
     async with ssh_relay(tmp_path) as site:
         keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(12)]

@@ -311,14 +311,14 @@ class StockClient:
         if forward is None:  # cancelled in this moment
             self._session.pump.loop.call_soon(stream.unanswered, "no_tunnel", "The forward was cancelled")
             return b""
-        visitor = parse_address(request.visitor)
+        visitor = _address(request.visitor) or Endpoint("", 0)
         stream.ask_client(forward.host, forward.bound or forward.port, (visitor.host, visitor.port))
         self._begun[stream] = self._session.pump.loop.time()
         self._connection_line(f"{request.visitor} → {forward.url}")
         if not self._words.proxy_protocol:
             return b""
         header = header_v1 if self._words.proxy_protocol == 1 else header_v2
-        return header(visitor, parse_address(request.ingress) if request.ingress else None)
+        return header(_address(request.visitor), _address(request.ingress))
 
     def unanswered(self, stream: Stream) -> None:
         stream.unanswered("service_timeout", "The client does not answer: does the service?")
@@ -331,6 +331,13 @@ class StockClient:
                 f"{stream.request.visitor} closed after {took:.1f} s,"
                 f" {stream.bytes_sent} bytes in, {stream.bytes_received} out"
             )
+
+
+def _address(text: str) -> Endpoint | None:
+    try:
+        return parse_address(text)
+    except errors.InvalidError:
+        return None
 
 
 def _probe_answer(tunnel: RelayTunnel, nonce: str) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import sys
 from typing import Any
 
 import asyncssh
@@ -157,6 +158,13 @@ class SshConnection(asyncssh.SSHServerConnection):
         else:
             why = "protocol" if not isinstance(exc, OSError) else "reset"
         self.peer.lost(why)
+
+    def internal_error(self, exc_info: Any = None, error_logger: Any = None) -> None:
+        """asyncssh would end the connection without a word."""
+        error = exc_info[1] if exc_info else sys.exception()
+        log.warning("an SSH connection of %s was ended: %r", self.peer.address, error)
+        log.debug("where that came from", exc_info=error)
+        super().internal_error(exc_info, error_logger)
 
     # --- key exchange ---------------------------------------------------------------------------
 

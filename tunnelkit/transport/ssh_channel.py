@@ -77,8 +77,8 @@ def refusal_text(code: str, what: str) -> str:
 
 def refusal(description: str) -> tuple[str, str]:
     """Code and words of an open failure; what is none of ours is ``service_refused``."""
-    code, _, what = description.partition(" ")
-    if code.isascii() and code.replace("_", "").isalpha() and "_" in code and len(code) < 64:
+    code, space, what = description.partition(" ")
+    if space and code.isascii() and code.replace("_", "").isalpha() and "_" in code and len(code) < 64:
         return code, what
     return "service_refused", description
 
