@@ -39,7 +39,7 @@ from tests.support.sshd import Sshd, kill_with_sessions, make_key, sshd
 from tunnelkit import Tunnel, errors, forward
 from tunnelkit.agent import Agent, Event, openssh_link
 from tunnelkit.agent import agent as agent_module
-from tunnelkit.transport import ssh_login
+from tunnelkit.transport import ssh_client, ssh_login
 from tunnelkit.transport.ssh_options import SshOptions
 
 pytestmark = pytest.mark.needs("ssh", "sshd")
@@ -144,6 +144,31 @@ async def test_a_reader_that_stops_stops_no_other(server: Sshd) -> None:
             assert not filling.done()
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)
+
+
+@pytest.mark.parametrize("stalls", ["visitor", "service"])
+async def test_a_peer_that_takes_nothing_is_given_up(
+    server: Sshd, stalls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "STALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(ssh_client, "LOOK_INTERVAL", 0.1)
+
+    async def flood(wire: Wire) -> None:
+        while True:
+            await wire.send(bytes(1 << 20))
+
+    async with Service(flood if stalls == "visitor" else hold) as service, connected(server) as (agent, _):
+        tunnel = await agent.open("tcp", service.port)
+        async with visiting(tunnel.host, tunnel.port) as visitor:
+            await until(lambda: agent.active)
+            if stalls == "service":
+                sending = asyncio.create_task(flood(visitor))
+            await until(lambda: not agent.active)
+            if stalls == "service":
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            else:
+                await service.settled()
 
 
 async def test_an_abort_of_the_service_ends_the_visitor(server: Sshd) -> None:
@@ -332,12 +357,13 @@ async def test_a_key_with_a_passphrase_works_by_an_ssh_agent(
 # --- what is no such server ---------------------------------------------------------------------
 
 
-async def test_what_does_not_speak_ssh_is_told(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Service(answering(OK)) as service:
-        monkeypatch.setattr(ssh_login, "LOGIN_TIMEOUT", 0.2)
-        with pytest.raises(errors.TunnelkitError) as caught:
-            await Agent(f"ssh+openssh://root@127.0.0.1:{service.port}", ssh=server.trust).start()
-        assert caught.value.code in ("not_a_relay", "relay_unreachable")
+async def test_what_does_not_speak_ssh_is_told() -> None:
+    async def complain(wire: Wire) -> None:
+        await wire.send(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+    async with Service(complain) as service:
+        with pytest.raises(errors.NotARelayError, match="no SSH server"):
+            await Agent(f"ssh+openssh://root@127.0.0.1:{service.port}").start()
 
 
 async def test_what_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ async def sshd(directory: Path, *, port: int = 0, **options: str) -> AsyncIterat
         "StrictModes": "no",
         "UsePAM": "no",
         "PidFile": "none",
+        "MaxStartups": "1000",
         "PasswordAuthentication": "no",
         **options,
     }

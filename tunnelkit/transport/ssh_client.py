@@ -40,6 +40,9 @@ log = logging.getLogger("tunnelkit")
 SESSION_TIMEOUT = 20.0
 """Seconds for a server to begin a session."""
 
+LOOK_INTERVAL = 5.0
+"""Seconds between looks at streams that wait for their peer: few, beside the stall time-out."""
+
 MAX_STREAMS = 4096
 """Streams at once: as many as a relay's session has channels."""
 
@@ -110,7 +113,7 @@ class SshClientStream(SshStream):
         """asyncssh: the connection is about to be closed, and process_connection_close follows."""
 
     def gone(self) -> None:
-        self._connection.streams -= 1
+        self._connection.streams.discard(self)
 
 
 class _Lines(asyncssh.SSHClientSession[bytes]):
@@ -151,7 +154,7 @@ class SshConnection(asyncssh.SSHClientConnection):
         self.congestion = Congestion()
         self.forwards: dict[int, int] = {}
         """Ports that the server listens on, and the number of the tunnel of each."""
-        self.streams = 0
+        self.streams: set[SshClientStream] = set()
         self.tried: list[str] = []
         """What has been asked of this side as proof."""
         self.debug = ""
@@ -162,6 +165,7 @@ class SshConnection(asyncssh.SSHClientConnection):
         """Whether nobody is to hear of the connection's end any more."""
         self._control: Any = None
         self._on_text: Any = None
+        self._clock: asyncio.TimerHandle | None = None
 
     # --- asyncssh's hooks -----------------------------------------------------------------------
 
@@ -195,6 +199,8 @@ class SshConnection(asyncssh.SSHClientConnection):
     def _cleanup(self, exc: Exception | None) -> None:
         if isinstance(exc, asyncssh.ConnectionLost) and "keepalive" in str(exc):
             self.end_code = "timeout"
+        if self._clock is not None:
+            self._clock.cancel()
         super()._cleanup(exc)
         self.drop(self.end_code)
 
@@ -223,10 +229,11 @@ class SshConnection(asyncssh.SSHClientConnection):
         return self._stream(Open(0, number, str(Endpoint(visitor, visitor_port))))
 
     def _stream(self, visit: Open) -> tuple[SshClientStream, None]:
-        if self.streams >= MAX_STREAMS:
+        if len(self.streams) >= MAX_STREAMS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, "limit The agent has too many streams")
-        self.streams += 1
-        return SshClientStream(self, visit), None
+        stream = SshClientStream(self, visit)
+        self.streams.add(stream)
+        return stream, None
 
     # --- the control channel --------------------------------------------------------------------
 
@@ -262,10 +269,26 @@ class SshConnection(asyncssh.SSHClientConnection):
         """What the server calls itself (RFC 4253 §4.2), such as ``OpenSSH_9.2p1``."""
         return str(self.get_extra_info("server_version", "")).removeprefix("SSH-2.0-")
 
+    @property
+    def babbled(self) -> bool:
+        """Whether lines came and no version behind them (RFC 4253 §4.2): from a server of another protocol,
+        or from an OpenSSH that is too busy."""
+        return not self.server and self._banner_lines > 0
+
     def watch(self, interval: float, timeout: float) -> None:
         """From now on the server is asked after ``interval`` seconds of silence, and given up after
         ``timeout`` more, counted in intervals. Any byte is life."""
         self.set_keepalive(interval, max(1, round(timeout / interval)))
+        if self._clock is None:
+            self._look()
+
+    def _look(self) -> None:
+        """Give up streams whose peer has taken nothing for the stall time-out."""
+        latest = self._loop.time() - self.pump.stall_timeout
+        for stream in list(self.streams):
+            if 0 < stream.stalled_since < latest:
+                stream.lost("stalled")
+        self._clock = self._loop.call_later(LOOK_INTERVAL, self._look)
 
     def control_received(self, line: bytes) -> None:
         """A line of the relay."""

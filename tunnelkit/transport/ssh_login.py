@@ -135,7 +135,7 @@ def _options(login: Login, owner: _Owner) -> Any:
         gss_kex=False,
         gss_auth=False,
         x509_trusted_certs=None,
-        login_timeout=LOGIN_TIMEOUT,
+        login_timeout=0,  # ours covers it
         **Identity(login.options.identity_file).options,
     )
 
@@ -152,6 +152,11 @@ def _explained(
             return errors.HostKeyError(f"{login} has no host key of a kind that is known for it: {reason}")
         case asyncssh.PermissionDenied():
             return _denied(login, connection.tried)
+        case asyncssh.ConnectionLost() | OSError() if connection.babbled:
+            return errors.NotARelayError(
+                f"What answers at {login} is no SSH server, or too busy to be one",
+                hint="Check the host, the port and ssh:// in the relay's address",
+            )
         case asyncssh.ConnectionLost() | OSError():
             return errors.RelayUnreachableError(f"The SSH server at {login} ended the connection: {reason}")
         case asyncssh.DisconnectError() if "authentication" in reason.lower():
