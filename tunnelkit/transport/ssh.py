@@ -29,7 +29,7 @@ from asyncssh.public_key import decode_ssh_public_key
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
-from tunnelkit.transport.ssh_channel import SUBSYSTEM
+from tunnelkit.transport.ssh_channel import PACKET_SIZE, SUBSYSTEM
 from tunnelkit.transport.ssh_congestion import HIGH_WATER, LOW_WATER, Congestion
 from tunnelkit.transport.ssh_keys import AuthorizedKeys, KeyRules, host_key
 from tunnelkit.transport.ssh_peer import Login, SshPeer
@@ -62,7 +62,7 @@ MAX_BEFORE_LOGIN = 256 * 1024
 """Bytes before a login; some forty keys may be offered in a tenth of that."""
 
 MAX_PACKET = 64 * 1024
-"""Bytes of a packet. Implementations have to take 35,000 (RFC 4253 §6.1), and channels here ask for less."""
+"""Bytes of a packet before a login; implementations have to take 35,000 (RFC 4253 §6.1)."""
 
 MAX_REQUESTS = 256
 """Global requests that wait for their answer: more than twice the tunnels of a session."""
@@ -207,6 +207,11 @@ class SshConnection(asyncssh.SSHServerConnection):
         rules, fingerprint = self.candidate, decode_ssh_public_key(key_data).get_fingerprint()
         return rules is not None and await self.let_in(Login(username, fingerprint, rules=rules))
 
+    def logged_in(self) -> None:
+        """The login is complete: from now on packets may be as large as channels allow."""
+        self.authenticated = True
+        self._update_recv_pktlen(PACKET_SIZE)
+
     async def let_in(self, login: Login) -> bool:
         """Ask the peer, and show its banner: OpenSSH with ``-N`` shows nothing else."""
         banner = await self.peer.login(login)
@@ -300,7 +305,7 @@ class _Owner(asyncssh.SSHServer):
         return not await self._connection.let_in(Login(username))
 
     def auth_completed(self) -> None:
-        self._connection.authenticated = True
+        self._connection.logged_in()
         self._connection.peer.established(self._connection)
 
     def public_key_auth_supported(self) -> bool:
