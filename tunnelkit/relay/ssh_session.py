@@ -18,6 +18,7 @@ from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.relay.sessions import AgentAwayError, SessionStream
 from tunnelkit.transport.ssh import SshConnection, SshServer
+from tunnelkit.transport.ssh_channel import WINDOW
 from tunnelkit.transport.ssh_stream import RelayStream
 from tunnelkit.wire import messages
 
@@ -25,6 +26,13 @@ __all__ = ["Client", "SshSession", "Stream"]
 
 GHOST_TIMEOUT = 1.0
 """Seconds for a client to show that it is there, before a newer one of the same owner takes its tunnels."""
+
+MAX_UNREAD = 256 << 20
+"""Bytes that the streams of one connection share as windows, so that visitors who stop reading by the
+thousand do not cost gigabytes. Up to 128 streams have all that a fast and distant client needs."""
+
+MIN_WINDOW = 64 * 1024
+"""Bytes that a stream may leave unread in any case: one buffer, as with WebSocket."""
 
 CHECKS = 4
 """Liveness checks in a ping interval: see :mod:`tunnelkit.transport.liveness`."""
@@ -57,7 +65,8 @@ class Stream(RelayStream):
     request: messages.Open
 
     def __init__(self, session: SshSession, connection: SshConnection) -> None:
-        super().__init__(session.pump, connection, session.channel_answered, session.channel_gone)
+        answered, gone = session.channel_answered, session.channel_gone
+        super().__init__(session.pump, connection, session.next_window, answered, gone)
         self._session = session
 
     def open(self, request: messages.Open, user: StreamUser, payload: bytes = b"") -> None:
@@ -119,6 +128,11 @@ class SshSession:
     def full(self) -> bool:
         """Whether there may be no further stream."""
         return len(self._streams) >= self._limits.channels_per_session
+
+    @property
+    def next_window(self) -> int:
+        """The window of the next stream: the more there are, the less each may leave unread."""
+        return max(MIN_WINDOW, min(WINDOW, MAX_UNREAD // (len(self._streams) + 1)))
 
     @property
     def busy(self) -> int:

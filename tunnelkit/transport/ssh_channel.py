@@ -105,6 +105,7 @@ class SshStream:
         "_recv_window",
         "_released",
         "_send_window",
+        "_window",
         "bytes_received",
         "bytes_sent",
         "closed",
@@ -118,7 +119,8 @@ class SshStream:
     splices = False
     user: StreamUser
 
-    def __init__(self, pump: Pump, host: ChannelHost) -> None:
+    def __init__(self, pump: Pump, host: ChannelHost, window: int = WINDOW) -> None:
+        """``window``: bytes that the peer may send before they have been passed on."""
         self.user = NOBODY
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -133,7 +135,7 @@ class SshStream:
         self._peer = 0  # the peer's number for the channel
         self._send_window = 0
         self._packet_max = 0
-        self._recv_window = WINDOW
+        self._window = self._recv_window = window
         self._out: deque[memoryview] = deque()  # what waits for the peer or the network
         self._in: deque[memoryview] = deque()  # what waits for the user; a window at most
         self._ending = False  # this side has ended, what waits goes out first
@@ -160,7 +162,7 @@ class SshStream:
         self._host.send_packet(
             MSG_CHANNEL_OPEN,
             String(kind),
-            UInt32(self.number) + UInt32(WINDOW) + UInt32(PACKET_SIZE),
+            UInt32(self.number) + UInt32(self._window) + UInt32(PACKET_SIZE),
             data,
             handler=self,
         )
@@ -252,7 +254,7 @@ class SshStream:
         if self.closed or not size:
             return
         self.bytes_received += size
-        if self.paused:
+        if self.paused or self._in:  # what came before waits its turn still
             self._in.append(data)
         else:
             self.user.payload(data)
@@ -260,9 +262,10 @@ class SshStream:
 
     def _credit(self) -> None:
         """Let the peer send as much again as has been passed on."""
-        if self._recv_window < WINDOW // 2 and not (self.paused or self._eof_received or self._close_sent):
-            self._send(MSG_CHANNEL_WINDOW_ADJUST, UInt32(WINDOW - self._recv_window))
-            self._recv_window = WINDOW
+        used = self._recv_window < self._window // 2
+        if used and not (self.paused or self._eof_received or self._close_sent):
+            self._send(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._window - self._recv_window))
+            self._recv_window = self._window
 
     def _deliver(self) -> None:
         """Pass on what has come, as far as the user takes it; and the end, if it has come."""

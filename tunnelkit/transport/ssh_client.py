@@ -25,7 +25,6 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.transport.ssh_channel import (
     PACKET_SIZE,
     SUBSYSTEM,
-    WINDOW,
     SshStream,
     refusal_text,
 )
@@ -90,7 +89,9 @@ class SshClientStream(SshStream):
         """The service is there: payload may flow."""
         if not self.closed:
             self.opened = True
-            self._connection.send_channel_open_confirmation(self._peer, self.number, WINDOW, PACKET_SIZE)
+            self._connection.send_channel_open_confirmation(
+                self._peer, self.number, self._recv_window, PACKET_SIZE
+            )
 
     def refuse(self, code: str, what: str) -> None:
         """The service could not be reached."""

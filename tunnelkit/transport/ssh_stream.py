@@ -28,10 +28,11 @@ class RelayStream(SshStream):
         self,
         pump: Pump,
         connection: ChannelHost,
+        window: int,
         on_answered: Callable[[RelayStream], None],
         on_gone: Callable[[RelayStream], None],
     ) -> None:
-        super().__init__(pump, connection)
+        super().__init__(pump, connection, window)
         self._on_answered = on_answered
         self._on_gone = on_gone
 
