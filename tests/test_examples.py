@@ -52,9 +52,9 @@ async def test_a_relay_for_ssh(tmp_path: Path) -> None:
     argv = [sys.executable, EXAMPLES / "ssh_relay.py", f"{key}.pub", "--port", str(port)]
     async with start_process([*argv, "--host-key", tmp_path / "host"], ready="^The host key is SHA256:"):
         ssh = [program("ssh"), "-F", "/dev/null", "-i", key, "-o", "StrictHostKeyChecking=no"]
-        ssh += ["-o", "UserKnownHostsFile=/dev/null", "-p", str(port), "-R", f"20001:127.0.0.1:{port}"]
-        async with start_process([*ssh, "127.0.0.1"], ready=r"^tcp://127\.0\.0\.1:20001$"):
-            with socket.create_connection(("127.0.0.1", 20001)) as visitor:
+        ssh += ["-o", "UserKnownHostsFile=/dev/null", "-p", str(port), "-R", f"0:127.0.0.1:{port}"]
+        async with start_process([*ssh, "127.0.0.1"], ready=r"^tcp://127\.0\.0\.1:(\d+)$") as client:
+            with socket.create_connection(("127.0.0.1", int(client.ready[1]))) as visitor:
                 assert visitor.recv(8) == b"SSH-2.0-"  # the relay itself is the service
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from tests.e2e.http_support import Message, Wire
 from tests.e2e.tcp_support import no_failures
+from tests.support.addresses import free_port_range
 from tests.support.processes import Child, start_process
 from tests.support.programs import program
 from tests.support.scripted import dial
 from tests.support.sshd import make_key
 from tunnelkit.relay import Limits, Relay, RelaySsh
 
-PORTS = range(20800, 20820)
+PORTS = free_port_range(20)
 
 
 @dataclass
