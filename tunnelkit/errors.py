@@ -7,7 +7,8 @@
     │   ├── InvalidPortError
     │   ├── InvalidNameError
     │   ├── InvalidTargetError
-    │   └── IdentityFileError     the private key for SSH cannot be used
+    │   ├── IdentityFileError     the private key for SSH cannot be used
+    │   └── CertificateFileError  a certificate that a relay should show, or its key, cannot be used
     ├── AuthError                 the relay does not accept the token
     │   └── AuthMissingError      a setting that should name who may use the relay is absent or empty
     ├── RelayError                the relay cannot be used
@@ -46,6 +47,7 @@ __all__ = [
     "AuthError",
     "AuthMissingError",
     "CertificateError",
+    "CertificateFileError",
     "EngineError",
     "ForwardRefusedError",
     "HostKeyError",
@@ -139,6 +141,14 @@ class IdentityFileError(InvalidError):
     code = "identity_file"
     exit_status = 23
     default_hint = "Give the private key's own file with --identity-file"
+
+
+class CertificateFileError(InvalidError):
+    """A certificate that a relay should show, or its key, cannot be read or used, or has expired."""
+
+    code = "certificate_file"
+    exit_status = 25
+    default_hint = "Correct --tls-cert and --tls-key"
 
 
 class AuthError(TunnelkitError):

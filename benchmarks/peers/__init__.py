@@ -19,6 +19,7 @@ from benchmarks.peers import (
     tunnelkit,
     tunnelkit_ssh,
     tunnelkit_stock,
+    tunnelkit_wss,
     wstunnel,
 )
 
@@ -27,6 +28,7 @@ PEERS: dict[str, Peer] = {
     for peer in (
         direct.PEER,
         tunnelkit.PEER,
+        tunnelkit_wss.PEER,
         haproxy.PEER,
         nginx.PEER,
         socat.PEER,

@@ -296,6 +296,7 @@ class Agent:
             return
         tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
         tunnel.warnings = message.warnings
+        tunnel.plain_port = message.plain_port if message.url.startswith("https:") else message.port
         tunnel.up = True
         if tunnel.kind == "http" and message.name:
             tunnel.name = message.name

@@ -53,6 +53,36 @@ __all__ = ["serve"]
 )
 @click.option("--ssh-keys-only", is_flag=True, default=None, help="Take no tokens as passwords over SSH.")
 @click.option(
+    "--tls-cert",
+    multiple=True,
+    metavar="FILE",
+    help="A certificate with its chain (PEM): HTTPS for visitors, wss:// for agents. Several times for"
+    " several names. Read again when it changes.",
+)
+@click.option(
+    "--tls-key",
+    multiple=True,
+    metavar="FILE",
+    help="Its private key (PEM); one for each --tls-cert. [default: in the same file]",
+)
+@click.option(
+    "--tls-self-signed",
+    is_flag=True,
+    default=None,
+    help="Make a certificate, and print the fingerprint for the agents' --fingerprint.",
+)
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    default=None,
+    help="With TLS: serve visitors without it, too. [default: they are redirected to https://]",
+)
+@click.option(
+    "--hsts",
+    metavar="SECONDS",
+    help="With TLS: tell browsers to come with it only, for this long. [default: 0, not told]",
+)
+@click.option(
     "--grace",
     metavar="SECONDS",
     help="Let running connections finish for this long at the end. [default: 30]",
@@ -67,11 +97,12 @@ __all__ = ["serve"]
     metavar="SECONDS",
     help="Give agents up that do not answer for this long. [default: 20]",
 )
-def serve(listen: tuple[str, ...], token: tuple[str, ...], ssh: tuple[str, ...], **overrides: Any) -> None:
+def serve(**options: Any) -> None:
     """Run a relay: agents connect to it, visitors reach their tunnels through it.
 
     Agents, HTTP visitors and SSH clients share the --listen ports, so that one port is enough.
     """
     from tunnelkit.cli.serving import serve_visitors
 
-    serve_visitors({"listen": listen or None, "token": token or None, "ssh": ssh or None, **overrides})
+    # What can be given several times is an empty tuple where it is not given at all.
+    serve_visitors({name: None if value == () else value for name, value in options.items()})

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, get_type_hints
 
 from tunnelkit.config.masked import NO_SECRET, Masked
+from tunnelkit.config.together import check_tls
 from tunnelkit.errors import AuthMissingError, InvalidError, TunnelkitError
 from tunnelkit.wire.address import ip_address, parse_listen, parse_port_range, split_host
 from tunnelkit.wire.relay_url import RelayUrl
@@ -144,6 +145,18 @@ def _token_file(value: object) -> str:
     return path
 
 
+def _files(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Iterable) or not (paths := tuple(map(_filled, value))):
+        raise InvalidError("No file")
+    return paths
+
+
+def _whole_seconds(value: object) -> int:
+    return int(_seconds(value))
+
+
 def _keys_file(value: object) -> str:
     if not (path := _text(value)):
         raise AuthMissingError("The name of the file with the keys is empty")
@@ -231,6 +244,22 @@ class RelaySettings:
     ssh_keys_only: Annotated[bool, _switch] = False
     """Take no tokens as passwords over SSH."""
 
+    tls_cert: Annotated[tuple[str, ...], _files] = ()
+    """Files (PEM) with a certificate, the server's own first, then its chain: one for each set of names,
+    chosen by the name that a client asks for. They are read again when they change."""
+
+    tls_key: Annotated[tuple[str, ...], _files] = ()
+    """Their private keys, in the same order. Empty: each is in the file of its certificate."""
+
+    tls_self_signed: Annotated[bool, _switch] = False
+    """Make a certificate that agents pin by its fingerprint; it is kept in the user's data directory."""
+
+    plain_http: Annotated[bool, _switch] = False
+    """With TLS: serve visitors without it, too, instead of sending them to ``https://``."""
+
+    hsts: Annotated[int, _whole_seconds] = 0
+    """Seconds for which browsers are told to come with TLS only (RFC 6797). 0: they are not told."""
+
     grace: Annotated[float, _seconds] = 30.0
     """How long running streams may go on once the relay is told to stop."""
 
@@ -262,6 +291,7 @@ Settings = TypeVar("Settings", AgentSettings, RelaySettings)
 
 _TOKEN = {"token", "token_file"}
 _PATHS = {"authorized_keys", "ca", "identity_file", "known_hosts", "ssh_host_key", "token_file"}
+_PATHS |= {"tls_cert", "tls_key"}
 
 
 def option(name: str) -> str:
@@ -310,6 +340,12 @@ def load_relay(
         raise InvalidError(
             "The relay is told to be open, and to ask for a key", hint="Leave out one of the two"
         )
+    check_tls(
+        settings.tls_cert,
+        settings.tls_key,
+        self_signed=settings.tls_self_signed,
+        options={"--hsts": settings.hsts, "--plain-http": settings.plain_http},
+    )
     return settings
 
 
@@ -327,7 +363,7 @@ def _load(
     levels = [
         given,
         _environment(os.environ if environ is None else environ, readers),
-        *(_file(path, kind) for path in _files(directory)),
+        *(_file(path, kind) for path in _settings_files(directory)),
     ]
     values = {}
     for key, it in _merge(levels).items():
@@ -336,8 +372,14 @@ def _load(
         except TunnelkitError as error:
             raise type(error)(f"{it.source}: {error.what}", hint=error.hint) from None
         if key in _PATHS and values[key] != "-":
-            values[key] = str((it.base / Path(values[key]).expanduser()).absolute())
+            values[key] = _absolute(it.base, values[key])
     return kind(**values)
+
+
+def _absolute(base: Path, paths: Any) -> Any:
+    if isinstance(paths, tuple):
+        return tuple(_absolute(base, path) for path in paths)
+    return str((base / Path(paths).expanduser()).absolute())
 
 
 def _readers(kind: type[Any]) -> dict[str, Callable[[object], Any]]:
@@ -381,7 +423,7 @@ def _is_about_tokens(name: str) -> bool:
     return any(difflib.get_close_matches(part, words, 1, cutoff=0.75) for part in (name, *name.split("_")))
 
 
-def _files(directory: Path | None) -> list[Path]:
+def _settings_files(directory: Path | None) -> list[Path]:
     from platformdirs import user_config_path  # 8 ms, and only here
 
     paths = (directory or Path()) / FILE_NAME, user_config_path("tunnelkit") / FILE_NAME

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tunnelkit.net.ready import readable, writable
 
-__all__ = ["AnySocket", "hard_close", "receive", "send_all", "tune", "unsent"]
+__all__ = ["AnySocket", "farewell", "hard_close", "receive", "send_all", "tune", "unsent"]
 
 
 class AnySocket(Protocol):
@@ -84,6 +84,14 @@ else:
     def unsent(sock: AnySocket) -> int:  # noqa: ARG001
         """Not known on this platform."""
         return 0
+
+
+def farewell(sock: AnySocket) -> None:
+    """Close after all has been sent: under TLS that takes a close_notify, if there is room for it now."""
+    if getattr(sock, "greedy", False):
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+    sock.close()
 
 
 _NO_LINGER = struct.pack("ii", 1, 0)

@@ -341,6 +341,11 @@ class TlsSocket:
         """An option of the socket underneath."""
         return self.sock.getsockopt(level, option)
 
+    @property
+    def server_name(self) -> str:
+        """On a server: the host name that the client asked for, in lower case; empty without one."""
+        return getattr(self._tls, "server_name", "")
+
     def version(self) -> str | None:
         """``TLSv1.3`` or ``TLSv1.2``; None before the handshake."""
         return self._tls.version()

@@ -2,6 +2,7 @@
 
 from tunnelkit.relay.auth import AnyToken, Authorizer, Identity, TokenList
 from tunnelkit.relay.limits import Limits
+from tunnelkit.relay.secured import RelayTls
 from tunnelkit.relay.server import Relay, RelaySsh
 
-__all__ = ["AnyToken", "Authorizer", "Identity", "Limits", "Relay", "RelaySsh", "TokenList"]
+__all__ = ["AnyToken", "Authorizer", "Identity", "Limits", "Relay", "RelaySsh", "RelayTls", "TokenList"]

@@ -17,6 +17,7 @@ from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.http_visitor import HttpVisitor
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
+from tunnelkit.relay.secured import Secured
 from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.http_head import RequestHead
 from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, Notice, Open
@@ -57,11 +58,13 @@ class HttpIngress:
         domain: str,
         door: AgentDoor,
         probes: dict[Any, str],
+        secured: Secured | None = None,
     ) -> None:
         self.pump = pump
         self.limits = limits
         self.tasks = Tasks("http ingress")
         self.draining = False
+        self.secured = secured
         self.heads: dict[HttpVisitor, float] = {}
         self._idle: dict[HttpVisitor, float] = {}
         self._responses: dict[HttpVisitor, float] = {}

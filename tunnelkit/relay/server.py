@@ -23,12 +23,14 @@ from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import MemoryRegistry, Registry
+from tunnelkit.relay.secured import RelayTls, Secured
 from tunnelkit.relay.sessions import Session
 from tunnelkit.relay.tunnels import Public, Tunnels
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
 
 if TYPE_CHECKING:
+    from tunnelkit.net.tls_server import Certificates, Handshakes
     from tunnelkit.relay.ssh_door import SshDoor
 
 __all__ = ["Relay", "RelaySsh"]
@@ -61,9 +63,10 @@ class Relay:
     gets a port of its own. ``tcp_ports``: the range for TCP tunnels; None: any free port.
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
     a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
-    tunnels as well as tokens. ``splice``: False moves all bytes through user space.
+    tunnels as well as tokens. ``tls``: the certificates; without it visitors and agents come in plain,
+    with it HTTP tunnels are ``https://``. ``splice``: False moves all bytes through user space.
 
-    Raises AuthMissingError, AddressInUseError and InvalidError when it starts.
+    Raises AuthMissingError, AddressInUseError, CertificateFileError and InvalidError when it starts.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
@@ -76,6 +79,7 @@ class Relay:
         anyone: bool = False,
         limits: Limits | None = None,
         ssh: RelaySsh | None = None,
+        tls: RelayTls | None = None,
         splice: bool | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -83,6 +87,9 @@ class Relay:
         self._listen = [parse_listen(a) for a in ([listen] if isinstance(listen, str) else listen)]
         self._tcp_ports = tcp_ports
         self._ssh = ssh
+        self._tls = tls
+        self.certificates: Certificates | None = None
+        """What TLS clients are shown, once the relay runs."""
         self._ssh_listen = [parse_listen(address) for address in ssh.listen] if ssh is not None else []
         self._authorizer = self._authority(tokens, anyone)
         self._splice = splice
@@ -126,6 +133,8 @@ class Relay:
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
         self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone)
+        secured = Secured(self._tls, lambda: self._listeners[0].port) if self._tls is not None else None
+        handshakes = self._handshakes()
         self._http = HttpIngress(
             self._pump,
             self._registry,
@@ -133,6 +142,10 @@ class Relay:
             domain=self.domain,
             door=self._door,
             probes=prober.expected,
+            secured=secured,
+        )
+        self._front = Front(
+            self._pump, patience=self.limits.head_timeout, http=self._http.accept, tls=handshakes
         )
         self._tcp = TcpIngress(self._pump, probes=prober.expected)
         first = self._listen[0]
@@ -142,6 +155,9 @@ class Relay:
             self._tcp_ports,
             first.host,
             lambda: self._listeners[0].address,
+            self._front if handshakes is not None else None,
+            "http" if handshakes is None else "https",
+            secured is None or secured.plain_http,
         )
         self._tunnels = self._door.tunnels = Tunnels(
             self._pump,
@@ -162,6 +178,15 @@ class Relay:
         self._running = True
         self._tasks.spawn(self._clock(), "clock")
         return self
+
+    def _handshakes(self) -> Handshakes | None:
+        if self._tls is None:
+            return None
+        # Only here: reading certificates takes a twentieth of a second to import.
+        from tunnelkit.net.tls_server import Certificates, Handshakes
+
+        self.certificates = Certificates(self._tls.certificates)
+        return Handshakes(self._pump, self.certificates, patience=self.limits.handshake_timeout)
 
     def _open_ssh(self) -> None:
         if self._ssh is None:
@@ -190,8 +215,7 @@ class Relay:
         )
 
     def _open_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
-        ssh = self._ssh_door.accept if self._ssh_door is not None else None
-        self._front = Front(self._pump, patience=self.limits.head_timeout, http=self._http.accept, ssh=ssh)
+        ssh = self._front.ssh = self._ssh_door.accept if self._ssh_door is not None else None
         for address in self._listen:
             self._listeners.append(Listener(loop, bind(address.host, address.port), self._front.accept))
         for address in self._ssh_listen:
@@ -224,7 +248,8 @@ class Relay:
         """What an agent on this machine gives as ``relay``."""
         host, port = self._listeners[0].address[:2]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "ws" if self._tls is None else "wss"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def _clock(self) -> None:
         loop = asyncio.get_running_loop()
