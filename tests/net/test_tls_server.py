@@ -268,3 +268,22 @@ async def test_what_cannot_be_used_changes_nothing_and_is_told_once(pump, one, t
     assert client.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(two.chain.read_text())
     client.close()
     tls.close()
+
+
+async def test_ticket_keys_live_for_a_day(pump, certificates, monkeypatch) -> None:
+    handshakes = Handshakes(pump, certificates, patience=10)
+    context = anybody(ssl.TLSVersion.TLSv1_2)
+    client, tls = await visit(handshakes, context, None)
+    session = client.session
+    client.close()
+    tls.close()
+    day = tls_server.time.monotonic() + tls_server.TICKET_LIFE
+    monkeypatch.setattr(tls_server.time, "monotonic", lambda: day)
+    assert not certificates.reload()
+    client, tls = await visit(handshakes, context, None, session)
+    assert not client.session_reused
+    client.close()
+    tls.close()
+    now = certificates.context
+    assert not certificates.reload()
+    assert certificates.context is now

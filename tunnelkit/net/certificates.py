@@ -59,8 +59,9 @@ def state(path: str) -> object:
 
 def load(chain: str, key: str, context: ssl.SSLContext) -> Certificate:
     """Load ``chain`` and its ``key`` into ``context``. Raises CertificateFileError."""
+    pem = _read(chain)
     try:
-        first = x509.load_pem_x509_certificate(_read(chain))
+        first = x509.load_pem_x509_certificate(pem)
     except ValueError:
         raise CertificateFileError(
             f"No certificate in {chain}", hint="It has to be PEM, the server's own certificate first"

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tunnelkit.net.pipes import PIPE_SIZE, Pipe, Pipes, available
 from tunnelkit.net.poller import make_poller
-from tunnelkit.net.sockets import AnySocket, hard_close, unsent
+from tunnelkit.net.sockets import AnySocket, hard_close, holds, unsent
 from tunnelkit.net.stream import Stream
 from tunnelkit.wire.frames import MAX_HEADER
 
@@ -242,7 +242,8 @@ class Join:
         if not self.stream.send_buffered(count):
             self._stop_reading()
         elif self._greedy:
-            self._pump.loop.call_soon(self._readable)
+            if holds(self.sock):
+                self._pump.loop.call_soon(self._readable)
         elif count == READ_SIZE and self.stream.splices:
             self._bulk = True
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -26,8 +28,12 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 WARN_DAYS = 14
 """Days before a certificate's end from which on it is warned about: machines renew a month before."""
 
+TICKET_LIFE = 86400.0
+"""Seconds for which session tickets are made with one key: whoever steals it reads no TLS 1.2 sessions
+of other days (RFC 5077 §5.5)."""
+
 MAX_HANDSHAKES = 2048
-"""Handshakes under way at once, some 100 kB each. With one more the oldest is cut: a visitor needs less
+"""Handshakes under way at once, 50 kB each. With one more the oldest is cut: a visitor needs less
 than a second, who holds on for longer gives way."""
 
 
@@ -81,7 +87,8 @@ class Certificates:
         # Tickets are of the context that a handshake begins with, whichever it goes on with.
         contexts[0].sni_callback = choose
         self.context = contexts[0]
-        """What the next handshake begins with; another one when the files have changed."""
+        """What the next handshake begins with; another one when the files have changed, and each day."""
+        self._stale_at = time.monotonic() + TICKET_LIFE
 
     def _look(self) -> list[object]:
         return [state(path) for pair in self._files for path in pair]
@@ -106,11 +113,12 @@ class Certificates:
         Connections that are open keep what they have. CertificateFileError, once for each change: what
         was in use stays.
         """
-        if (seen := self._look()) == self._seen:
-            return False
-        self._seen = seen
-        self._load()
-        return True
+        seen = self._look()
+        changed, self._seen = seen != self._seen, seen
+        if changed or time.monotonic() >= self._stale_at:
+            self._stale_at = math.inf  # until it has been loaded
+            self._load()
+        return changed
 
 
 Accepted = Callable[[TlsSocket], None]

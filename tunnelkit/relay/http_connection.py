@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.sockets import AnySocket, holds
 
 __all__ = ["HttpConnection"]
 
@@ -66,7 +66,7 @@ class HttpConnection(ABC):
             self._take_again()
 
     def _take_again(self) -> None:
-        if self._reading and not self._again and self._sock.pending():  # type: ignore[attr-defined]  # greedy
+        if self._reading and not self._again and holds(self._sock):
             self._again = True
             self._pump.loop.call_soon(self._take)
 

@@ -63,7 +63,7 @@ class Secured:
         where = head.host_name if number == 443 else f"{head.host_name}:{number}"
         path = head.target.decode("latin-1") if head.target.startswith(b"/") else "/"
         if not head.host_name:
-            return error_page(400, "head_invalid", what="This address takes TLS only")
+            return error_page(400, "http_head", what="This address takes TLS only")
         return (
             f"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://{where}{path}\r\n"
             "Content-Length: 0\r\nConnection: close\r\n\r\n"

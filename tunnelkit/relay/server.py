@@ -130,6 +130,11 @@ class Relay:
     async def start(self) -> Self:
         """Listen. Returns when visitors can come."""
         loop = asyncio.get_running_loop()
+        if self._tls is not None:
+            # Only here: what reads certificates takes a twentieth of a second to import.
+            from tunnelkit.net.tls_server import Certificates
+
+            self.certificates = Certificates(self._tls.certificates)
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
         self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone)
@@ -180,12 +185,10 @@ class Relay:
         return self
 
     def _handshakes(self) -> Handshakes | None:
-        if self._tls is None:
+        if self.certificates is None:
             return None
-        # Only here: reading certificates takes a twentieth of a second to import.
-        from tunnelkit.net.tls_server import Certificates, Handshakes
+        from tunnelkit.net.tls_server import Handshakes
 
-        self.certificates = Certificates(self._tls.certificates)
         return Handshakes(self._pump, self.certificates, patience=self.limits.handshake_timeout)
 
     def _open_ssh(self) -> None:
