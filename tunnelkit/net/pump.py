@@ -27,8 +27,9 @@ __all__ = ["HEADROOM", "READ_SIZE", "STALL_TIMEOUT", "Join", "Pump", "Watched"]
 HEADROOM = MAX_HEADER
 """Bytes in front of what is received, so that a frame header and its payload leave as one slice."""
 
-READ_SIZE = 64 * 1024
-"""Bytes of one receive. Larger reads gain nothing over splice, and cost memory a blocked peer."""
+READ_SIZE = 64 * 1024 - 16
+"""Bytes of one receive. Larger reads gain nothing over splice, and cost memory a blocked peer; with its
+frame header it is four records of TLS, and no fifth for the rest."""
 
 STALL_TIMEOUT = 300.0
 """Seconds for which a peer may take no byte of what waits for it before its stream is aborted: far

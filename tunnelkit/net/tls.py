@@ -23,10 +23,10 @@ __all__ = ["TlsSocket", "check_fingerprint", "client_context", "parse_fingerprin
 MAX_RECORD = 5 + 16384 + 256
 """Bytes of the longest record: header, plaintext and expansion (RFC 8446 §5.2)."""
 
-CHUNK = 32 * 1024
-"""Bytes that pass through OpenSSL's memory at once, each way: two records. That memory stays as large
+CHUNK = 64 * 1024
+"""Bytes that pass through OpenSSL's memory at once, each way: four records. That memory stays as large
 as it ever was until the connection ends, and a peer that stops reading leaves a chunk of ciphertext
-here. Larger ones gain less than a tenth."""
+here. Half of it costs a fifth more CPU a byte, larger ones gain nothing."""
 
 MAX_SEND = 256 * 1024
 """Bytes encrypted in one call of ``send``, so that a peer with a fast link cannot keep the loop."""
