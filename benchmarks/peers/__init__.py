@@ -28,11 +28,11 @@ PEERS: dict[str, Peer] = {
     for peer in (
         direct.PEER,
         tunnelkit.PEER,
-        tunnelkit_wss.PEER,
         haproxy.PEER,
         nginx.PEER,
         socat.PEER,
         stunnel.PEER,
+        tunnelkit_wss.PEER,
         openssh.PEER,
         tunnelkit_stock.PEER,
         tunnelkit_ssh.PEER,

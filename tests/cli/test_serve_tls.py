@@ -88,8 +88,6 @@ def test_settings_that_cannot_be(options: list[str], status: int, said: str, tun
 def test_a_settings_file_names_files_beside_it(made, tunnelkit: Tunnelkit) -> None:
     (tunnelkit.home / "both.pem").write_bytes(made.key.read_bytes() + made.chain.read_bytes())
     path = tunnelkit.home / "tunnelkit.toml"
-    path.write_text(
-        '[serve]\ntls_cert = "both.pem"\nplain_http = true\nhsts = 60\n'
-    )
+    path.write_text('[serve]\ntls_cert = "both.pem"\nplain_http = true\nhsts = 60\n')
     with tunnelkit.relay() as relay:
         assert relay.ready[1].startswith("wss://")

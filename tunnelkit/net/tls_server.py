@@ -55,7 +55,7 @@ def server_context() -> ssl.SSLContext:
 
 
 class Certificates:
-    """The certificates in ``files``, pairs of a chain and its key (PEM); see :class:`Certificate`.
+    """The certificates in ``files``, pairs of a chain and its key (PEM).
 
     A client is shown the one for the name that it asks for (RFC 6066 §3), and the first where it asks
     for none, or for a name that none is for. Raises CertificateFileError.

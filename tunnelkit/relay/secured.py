@@ -56,14 +56,14 @@ class Secured:
 
     def _redirect(self, sock: AnySocket, head: RequestHead) -> bytes:
         """To the same place over TLS; 308 keeps the method (RFC 9110 §15.4.9)."""
-        host, colon, port = head.host.decode("latin-1").partition(head.host_name)[2].rpartition(":")
-        number = int(port) if colon and not host and port.isdigit() else 80
+        if not head.host_name:
+            return error_page(400, "http_head", what="This address takes TLS only")
+        _, colon, port = head.host.rpartition(b":")
+        number = int(port) if colon and port.isdigit() else 80
         if number == 80:  # TLS has another port, the one that is in the URLs of tunnels
             number = self._main_port()
         where = head.host_name if number == 443 else f"{head.host_name}:{number}"
         path = head.target.decode("latin-1") if head.target.startswith(b"/") else "/"
-        if not head.host_name:
-            return error_page(400, "http_head", what="This address takes TLS only")
         return (
             f"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://{where}{path}\r\n"
             "Content-Length: 0\r\nConnection: close\r\n\r\n"
