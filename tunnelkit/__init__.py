@@ -15,10 +15,10 @@ from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from tunnelkit.agent import Agent
-    from tunnelkit.relay import Relay, RelaySsh
+    from tunnelkit.relay import Relay, RelaySsh, RelayTls
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "Forwarding", "Relay", "RelaySsh", "Tunnel", "__version__", "errors", "forward"]
+__all__ = ["Agent", "Forwarding", "Relay", "RelaySsh", "RelayTls", "Tunnel", "__version__", "errors", "forward"]
 __all__ += errors.__all__
 
 _HOMES = {
@@ -26,6 +26,7 @@ _HOMES = {
     "Forwarding": "tunnelkit.tunnel",
     "Relay": "tunnelkit.relay",
     "RelaySsh": "tunnelkit.relay",
+    "RelayTls": "tunnelkit.relay",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
 }

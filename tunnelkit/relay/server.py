@@ -131,7 +131,7 @@ class Relay:
         """Listen. Returns when visitors can come."""
         loop = asyncio.get_running_loop()
         if self._tls is not None:
-            # Only here: what reads certificates takes a twentieth of a second to import.
+            # Only here: what reads certificates takes a while to import.
             from tunnelkit.net.tls_server import Certificates
 
             self.certificates = Certificates(self._tls.certificates)
