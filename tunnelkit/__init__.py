@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from tunnelkit.relay import Relay, RelaySsh, RelayTls
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "Forwarding", "Relay", "RelaySsh", "RelayTls", "Tunnel", "__version__", "errors", "forward"]
+__all__ = [
+    "Agent",
+    "Forwarding",
+    "Relay",
+    "RelaySsh",
+    "RelayTls",
+    "Tunnel",
+    "__version__",
+    "errors",
+    "forward",
+]
 __all__ += errors.__all__
 
 _HOMES = {

@@ -386,6 +386,33 @@ async def test_a_channel_takes_one_handshake_for_all_its_streams(made, monkeypat
         assert len(made_of) - before <= 4  # a channel or two, both ends counted
 
 
+@pytest.mark.parametrize("trust", ["ca", "fingerprint"])
+async def test_an_agents_channels_resume_its_session(made, monkeypatch, trust: str) -> None:
+    resumed: list[bool] = []
+    whole = TlsSocket.handshake
+
+    async def watched(self: TlsSocket, timeout: float) -> None:
+        await whole(self, timeout)
+        resumed.append(self.resumed)
+
+    async def hold(wire: Wire) -> None:
+        await wire.rest()
+
+    trusted = {"ca": str(made.ca)} if trust == "ca" else {"fingerprint": made.fingerprint}
+    tls = RelayTls(certificates=[(str(made.chain), str(made.key))])
+    async with Service(hold) as service, Relay(listen="127.0.0.1:0", tls=tls) as relay:
+        monkeypatch.setattr(TlsSocket, "handshake", watched)
+        async with Agent(relay.url, **trusted) as agent:
+            tunnel = await agent.open("tcp", service.port)
+            wires = [Wire(await dial("127.0.0.1", tunnel.port)) for _ in range(6)]
+            await service.connection(5)
+            for wire in wires:
+                wire.close()
+    assert len(resumed) > 6
+    assert resumed[0] is False
+    assert all(resumed[1:])
+
+
 async def test_an_agent_with_a_pinned_certificate_and_one_with_the_wrong_one(made) -> None:
     async with Service(answering(OK)) as service, served(service, made) as site:
         async with Agent(site.relay.url, fingerprint=made.fingerprint) as agent:

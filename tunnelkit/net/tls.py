@@ -43,7 +43,8 @@ and reads none of it is cut off."""
 class TlsSocket:
     """One TLS connection over the connected, non-blocking ``sock``, which it owns from here on.
 
-    ``received`` is what has been read from ``sock`` before. Finish the handshake before anything
+    ``received`` is what has been read from ``sock`` before; ``session`` is an earlier one with the same
+    server and ``context``, to be resumed if the server still knows it. Finish the handshake before anything
     else: :meth:`handshake`, or :meth:`do_handshake` for those who wait by themselves.
 
     Errors are those of a socket: BlockingIOError to come back later, another OSError when the
@@ -76,13 +77,18 @@ class TlsSocket:
         server_side: bool,
         server_hostname: str | None = None,
         received: bytes = b"",
+        session: ssl.SSLSession | None = None,
     ) -> None:
         self.sock = sock
         self.server_side = server_side
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
         )
         self._incoming.write(received)
         self._plaintext = b""  # decrypted ahead of the reader, at most a record
@@ -349,6 +355,16 @@ class TlsSocket:
     def version(self) -> str | None:
         """``TLSv1.3`` or ``TLSv1.2``; None before the handshake."""
         return self._tls.version()
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What to resume next time; in TLS 1.3 the server sends it behind the handshake."""
+        return self._tls.session
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake took an earlier session up."""
+        return bool(self._tls.session_reused)
 
     def certificate(self) -> bytes:
         """The peer's certificate (DER); empty where it has shown none."""
