@@ -189,7 +189,7 @@ class Agent:
             case messages.Refused():
                 self._tunnel_refused(message)
             case messages.Need():
-                self._pool.more(message.n)
+                self._pool.more(message.n, again=message.again)
             case messages.Cancel():
                 if (channel := self._pool.find(message.channel)) is not None:
                     channel.cancelled(message.stream, message.code, message.sent)

@@ -157,6 +157,16 @@ class HttpIngress:
         while tunnel.upstreams and tunnel.upstreams[0].last_used < latest:
             tunnel.upstreams[0].give_up()
 
+    def make_room(self) -> None:
+        """Descriptors have run out: close half of the visitors' connections that carry no request."""
+        for visitor in list(self._idle)[: (len(self._idle) + 1) // 2]:
+            visitor.timed_out()
+
+    def spare(self, tunnel: RelayTunnel) -> None:
+        """Give up half of the connections to a service that rest; that frees their channels."""
+        for upstream in tunnel.upstreams[: (len(tunnel.upstreams) + 1) // 2]:
+            upstream.give_up()
+
     def join(
         self,
         sock: AnySocket,

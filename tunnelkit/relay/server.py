@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from tunnelkit.errors import AuthMissingError
-from tunnelkit.net.listen import Listener, bind
+from tunnelkit.net.listen import ACCEPT_PAUSE, Listener, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import AnyToken, Authorizer, TokenList
@@ -70,6 +70,7 @@ class Relay:
         self._tcp: TcpIngress
         self._door: Door
         self._tunnels: Tunnels
+        self._room_made_at = 0.0
         self._running = False
         self._closed: asyncio.Future[None] | None = None
 
@@ -107,7 +108,7 @@ class Relay:
         try:
             for address in self._listen:
                 sock = bind(address.host, address.port)
-                self._listeners.append(Listener(loop, sock, self._http.accept))
+                self._listeners.append(Listener(loop, sock, self._http.accept, on_exhausted=self._make_room))
         except BaseException:
             self._stop_listening()
             self._pump.close()
@@ -119,6 +120,7 @@ class Relay:
             self._tcp_ports,
             first.host,
             lambda: self._listeners[0].address,
+            self._make_room,
         )
         self._tunnels = self._door.tunnels = Tunnels(
             self._pump,
@@ -177,6 +179,22 @@ class Relay:
             for tunnel in session.tunnels.values():
                 self._http.trim(tunnel)
         self._http.tick(now)
+
+    def _make_room(self) -> None:
+        """Descriptors have run out: part with some of what only waits to be used again.
+
+        At most once in the pause of a listener, however many there are.
+        """
+        now = self._pump.loop.time()
+        if now - self._room_made_at < ACCEPT_PAUSE:
+            return
+        self._room_made_at = now
+        self._pump.pipes.trim()
+        self._http.make_room()
+        for session in list(self._door.sessions.values()):
+            session.make_room()
+            for tunnel in session.tunnels.values():
+                self._http.spare(tunnel)
 
     def _session_gone(self, session: AgentSession) -> None:
         for tunnel in list(session.tunnels.values()):
