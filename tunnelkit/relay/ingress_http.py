@@ -57,6 +57,7 @@ class HttpIngress:
         domain: str,
         door: AgentDoor,
         probes: dict[Any, str],
+        startup_grace: float,
     ) -> None:
         self.pump = pump
         self.limits = limits
@@ -75,6 +76,7 @@ class HttpIngress:
         self._door = door
         self._probes = probes
         self.now = pump.loop.time
+        self._agents_back_at = self.now() + startup_grace
 
     @property
     def active(self) -> int:
@@ -109,6 +111,10 @@ class HttpIngress:
         """The tunnel that ``head`` asks for."""
         name = self._name(head)
         return None if name is None else await self._registry.find(("http", name))
+
+    def awaits(self, head: RequestHead) -> bool:
+        """Whether the tunnel that ``head`` asks for, and nobody has, may come: the relay has just started."""
+        return self._name(head) is not None and self.now() < self._agents_back_at
 
     # --- connections to services ----------------------------------------------------------------
 

@@ -33,6 +33,11 @@ TICK = 1.0
 """Seconds between looks at the clocks of what waits."""
 
 
+STARTUP_GRACE = 6.0
+"""Seconds after the start in which an unknown name may be a tunnel's whose agent is on its way back: for
+their first minutes agents try at most 5 s apart, and a second is for handshakes and the probe."""
+
+
 class Relay:
     """A relay in the running event loop: ``async with Relay(...) as relay``.
 
@@ -40,12 +45,14 @@ class Relay:
     ``domain``: the relay's own, under which HTTP tunnels get their names; empty: each HTTP tunnel
     gets a port of its own. ``tcp_ports``: the range for TCP tunnels; None: any free port.
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
-    a loopback address. ``splice``: False moves all bytes through user space.
+    a loopback address. ``splice``: False moves all bytes through user space. ``startup_grace``: seconds
+    in which visitors of a name that no agent has claimed yet are told to try again soon (503), for the
+    relay may have been restarted; after that there is no such tunnel (404).
 
     Raises AuthMissingError, AddressInUseError and InvalidError when it starts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each by its name
         self,
         *,
         listen: str | Sequence[str] = "127.0.0.1:8080",
@@ -55,6 +62,7 @@ class Relay:
         anyone: bool = False,
         limits: Limits | None = None,
         splice: bool | None = None,
+        startup_grace: float = STARTUP_GRACE,
     ) -> None:
         self.limits = limits or Limits()
         self.domain = domain.strip(".").lower()
@@ -62,6 +70,7 @@ class Relay:
         self._tcp_ports = tcp_ports
         self._authorizer = self._authority(tokens, anyone)
         self._splice = splice
+        self._startup_grace = startup_grace
         self._registry: Registry = MemoryRegistry()
         self._listeners: list[Listener] = []
         self._tasks = Tasks("relay")
@@ -103,6 +112,7 @@ class Relay:
             domain=self.domain,
             door=self._door,
             probes=prober.expected,
+            startup_grace=self._startup_grace,
         )
         self._tcp = TcpIngress(self._pump, probes=prober.expected)
         try:
