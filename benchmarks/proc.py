@@ -114,13 +114,16 @@ def machine_cpu_seconds() -> float:
 
 
 def memory(pids: Iterable[int]) -> int:
-    """Proportional set size (PSS) in bytes: a page that n processes share counts 1/n for each."""
+    """Proportional set size (PSS) in bytes: a page that n processes share counts 1/n for each.
+
+    Who has ended meanwhile has none.
+    """
     return sum(map(_pss, pids))
 
 
 def descriptors(pids: Iterable[int]) -> int:
     """Open file descriptors."""
-    return sum(1 for pid in pids for _ in (PROC / str(pid) / "fd").iterdir())
+    return sum(map(_descriptors, pids))
 
 
 def socket_use() -> SocketUse:
@@ -128,7 +131,17 @@ def socket_use() -> SocketUse:
 
 
 def _pss(pid: int) -> int:
-    return parse_pss((PROC / str(pid) / "smaps_rollup").read_text())
+    try:
+        return parse_pss((PROC / str(pid) / "smaps_rollup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _descriptors(pid: int) -> int:
+    try:
+        return sum(1 for _ in (PROC / str(pid) / "fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _stat(pid: int) -> Stat | None:

@@ -94,10 +94,10 @@ class Figures:
                 self.results.median(highlight.scenario, highlight.case, peer, highlight.metric)
                 for peer in COMPARED
             ]
-            cells = [report.NOTHING if value is None else report.number(value) for value in medians]
+            cells = [report.number(value) if value else report.NOTHING for value in medians]
             cells[1] = f"**{cells[1]}**"
             rows.append([highlight.what, *cells])
-        return report.table(head, rows)
+        return report.table(head, rows, text=1)
 
     def machine(self) -> str:
         return f"{self.about['started']}. {report.machine(self.about)}"
@@ -129,7 +129,7 @@ class Figures:
         rows.sort(key=lambda row: (-row[0], row[1]))
         total = report.number(sum(count for count, _ in rows))
         return report.table(
-            ["system call", "relay", "agent"], [*(row for _, row in rows), ["both", total, ""]]
+            ["system call", "relay", "agent"], [*(row for _, row in rows), ["both", total, ""]], text=1
         )
 
     def pictures(self) -> None:

@@ -31,16 +31,16 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, aligned for the terminal; the first two columns are text."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 2) -> str:
+    """A Markdown table, aligned for the terminal; the first ``text`` columns are not numbers."""
     lines = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width if at < 2 else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
+    rule = ["-" * width if at < text else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
     lines.insert(1, rule)
     return "\n".join(
         "| "
         + " | ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
+            cell.ljust(width) if at < text else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         + " |"

@@ -15,16 +15,17 @@ from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from tunnelkit.agent import Agent
-    from tunnelkit.relay import Relay
+    from tunnelkit.relay import Relay, RelaySsh
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "Forwarding", "Relay", "Tunnel", "__version__", "errors", "forward"]
+__all__ = ["Agent", "Forwarding", "Relay", "RelaySsh", "Tunnel", "__version__", "errors", "forward"]
 __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
     "Forwarding": "tunnelkit.tunnel",
     "Relay": "tunnelkit.relay",
+    "RelaySsh": "tunnelkit.relay",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
 }

@@ -17,6 +17,8 @@ from benchmarks.peers import (
     socat,
     stunnel,
     tunnelkit,
+    tunnelkit_ssh,
+    tunnelkit_stock,
     wstunnel,
 )
 
@@ -30,6 +32,9 @@ PEERS: dict[str, Peer] = {
         socat.PEER,
         stunnel.PEER,
         openssh.PEER,
+        tunnelkit_stock.PEER,
+        tunnelkit_ssh.PEER,
+        tunnelkit_ssh.OPENSSH,
         bore.PEER,
         chisel.PEER,
         frp.DEFAULT,

@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,14 +38,24 @@ class Relay:
     """The one port for TCP tunnels."""
     token: str
     """A file."""
+    scheme: str
+    agent_options: Sequence[str]
 
     @property
     def url(self) -> str:
-        return f"ws://{self.listen}"
+        return f"{self.scheme}://{self.listen}"
 
 
-def start_relay(launch: Launcher) -> Relay:
-    relay = Relay(free_address(), free_address(), launch.write("token", secrets.token_urlsafe(32)))
+def start_relay(
+    launch: Launcher,
+    scheme: str = "ws",
+    *,
+    relay_options: Sequence[str] = (),
+    agent_options: Sequence[str] = (),
+) -> Relay:
+    """``scheme`` is what agents dial; the options are what the two ends need for it."""
+    token = launch.write("token", secrets.token_urlsafe(32))
+    relay = Relay(free_address(), free_address(), token, scheme, agent_options)
 
     def run() -> Process:
         process = launch.run(
@@ -53,6 +64,7 @@ def start_relay(launch: Launcher) -> Relay:
             "--domain", DOMAIN,
             "--tcp-ports", f"{relay.public.port}-{relay.public.port}",
             "--token-file", relay.token,
+            *relay_options,
             env=ENVIRONMENT,
         )  # fmt: skip
         process.expect("listening")
@@ -72,6 +84,7 @@ def start_agent(launch: Launcher, relay: Relay, mode: Mode, service: Address) ->
         *command("agent"), *tunnel,
         "--relay", relay.url,
         "--token-file", relay.token,
+        *relay.agent_options,
         env=ENVIRONMENT,
     )  # fmt: skip
     agent.expect(r"^\S+://\S+$")

@@ -180,7 +180,7 @@ async def test_idle_data_channels_keep_no_visitor_out() -> None:
     async with Service(echo) as service, part("relay", descriptors=64) as relay:
         async with Agent(relay.ready[1]) as agent:
             tunnel = await agent.open("tcp", service.port)
-            agent._pool.more(60)
+            agent._link.pool.more(60)
             await relay.expect_async("cannot accept")
             async with visiting(tunnel.host, tunnel.port) as visitor:
                 await visitor.send(b"here")

@@ -104,7 +104,7 @@ def _reach(*, lan: bool) -> Event:
     if lan:
         return Event("notice", "Reachable from this network only; --relay URL opens it to the world")
     what = "Reachable on this machine only; --lan opens it to this network, --relay URL to the world"
-    return Event("notice", what)
+    return Event("notice", f"{what} (ssh+openssh://USER@HOST is any machine with sshd)")
 
 
 async def _follow(agent: Agent, wanted: Wanted, reporter: Reporter, stop: Stop) -> None:
