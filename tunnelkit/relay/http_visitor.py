@@ -11,14 +11,14 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tunnelkit.errors import LimitError, TunnelkitError
+from tunnelkit.net.http_connection import HttpConnection
 from tunnelkit.net.pump import READ_SIZE
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import Stream
-from tunnelkit.relay.http_connection import HttpConnection
 from tunnelkit.relay.http_upstream import Upstream
 from tunnelkit.relay.pages import error_page
 from tunnelkit.relay.registry import Away, RelayTunnel
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.channels import OpenerChannel
 from tunnelkit.wire.http_body import ChunkScanner
 from tunnelkit.wire.http_head import (
     Framing,
@@ -243,7 +243,7 @@ class HttpVisitor(HttpConnection):
         else:
             self._open(tunnel, data)
 
-    def _open(self, tunnel: RelayTunnel, data: bytes, channel: RelayChannel | None = None) -> None:
+    def _open(self, tunnel: RelayTunnel, data: bytes, channel: OpenerChannel | None = None) -> None:
         """Send the request ``data`` on a new stream, through ``channel`` if one was waited for."""
         channel = channel or tunnel.session.take()
         if channel is None:
