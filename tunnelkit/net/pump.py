@@ -266,11 +266,11 @@ class Join:
             return True
         self.received += count
         self._bulk = count >= READ_SIZE
-        if not self.stream.send_spliced(pipe, count):
+        if self.stream.send_spliced(pipe, count):
+            self._give_pipe_out()  # this may have been the last for a long time
+        else:
             self._pipe_out = None
             self._stop_reading()
-        elif not self._bulk:
-            self._give_pipe_out()
         return True
 
     def _give_pipe_out(self) -> None:
@@ -329,13 +329,17 @@ class Join:
         if pipe is None:
             return -1
         self._pipe_in = pipe
-        moved = pipe.fill(source, count)
+        try:
+            moved = pipe.fill(source, count)
+        except OSError:
+            self._give_pipe_in()
+            raise
         self.sent += moved
         try:
-            if not pipe.drain(self.fd):
+            if pipe.drain(self.fd):
+                self._give_pipe_in()  # this may have been the last for a long time
+            else:
                 self._stop_writing()
-            elif moved == count:
-                self._give_pipe_in()
         except OSError:
             self._write_failed()
         return moved
@@ -367,6 +371,7 @@ class Join:
                     if self._pipe_in.held < before:
                         self.stalled_since = self._pump.loop.time()
                     return
+                self._give_pipe_in()
         except BlockingIOError:
             return
         except OSError:
