@@ -29,6 +29,7 @@ __all__ = [
     "address_class",
     "ip_address",
     "is_loopback",
+    "normal_host",
     "parse_address",
     "parse_listen",
     "parse_port",
@@ -157,6 +158,17 @@ def ip_address(host: str) -> IpAddress | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def normal_host(host: str) -> str:
+    """The one spelling of a host that somebody else asks for: what rules judge, and what is dialled.
+
+    An address in its usual form (an IPv4 one that is mapped into IPv6 becomes plain IPv4), or a name
+    in lower case, in ASCII (IDNA, UTS 46) and without a dot at its end. Brackets around IPv6 are
+    removed. :class:`InvalidTargetError` for all else, IPv4 in disguise (``127.1``, ``0x7f000001``)
+    and zones of link-local addresses among it.
+    """
+    raise NotImplementedError
 
 
 # --- targets and listeners ----------------------------------------------------------------------

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tunnelkit.net import dial as module
-from tunnelkit.net.dial import Address, DialError, Resolver, dial
+from tunnelkit.net import resolve as module
+from tunnelkit.net.dial import dial
+from tunnelkit.net.resolve import Address, DialError, Resolver
 from tunnelkit.wire.address import Endpoint
 
 ANSWER = [Address(socket.AF_INET, ("192.0.2.1", 80))]

@@ -1,0 +1,1 @@
+"""Egress: a proxy whose connections leave from pinned addresses."""
