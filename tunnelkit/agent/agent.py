@@ -22,7 +22,7 @@ from tunnelkit.net.dial import LocalDialer
 from tunnelkit.net.pump import STALL_TIMEOUT, Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.transport.channels import AcceptorChannel
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.transport.websocket import Control
 from tunnelkit.wire import messages
@@ -389,7 +389,7 @@ class Agent:
         tunnel.up = False
         await tunnel.service.close()
 
-    def _visitor(self, channel: AgentChannel, request: messages.Open) -> None:
+    def _visitor(self, channel: AcceptorChannel, request: messages.Open) -> None:
         tunnel = self.tunnels.get(request.tunnel)
         if tunnel is None or self._closed is not None:
             channel.refuse("no_tunnel", "The tunnel is closed")

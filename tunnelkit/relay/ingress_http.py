@@ -17,7 +17,7 @@ from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.http_visitor import HttpVisitor
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.channels import OpenerChannel
 from tunnelkit.wire.http_head import RequestHead
 from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, Notice, Open
 
@@ -115,7 +115,7 @@ class HttpIngress:
     def open(
         self,
         tunnel: RelayTunnel,
-        channel: RelayChannel,
+        channel: OpenerChannel,
         upstream: Upstream,
         address: tuple[str, int],
         data: bytes,

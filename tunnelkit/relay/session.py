@@ -19,7 +19,7 @@ from tunnelkit.net.sockets import AnySocket
 from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.channels import OpenerChannel
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.transport.websocket import Control
 from tunnelkit.wire import messages
@@ -60,12 +60,12 @@ class AgentSession:
         self._pump = pump
         self._limits = limits
         self._on_gone = on_gone
-        self._channels: dict[int, RelayChannel] = {}
-        self._idle: list[RelayChannel] = []
-        self._waiting: deque[asyncio.Future[RelayChannel]] = deque()
+        self._channels: dict[int, OpenerChannel] = {}
+        self._idle: list[OpenerChannel] = []
+        self._waiting: deque[asyncio.Future[OpenerChannel]] = deque()
         self._asked = 0  # channels asked for that have not come yet
         self._arrived = False  # whether one has come since the last look
-        self._opening: dict[RelayChannel, float] = {}
+        self._opening: dict[OpenerChannel, float] = {}
         self._liveness = Liveness(limits.ping_interval, limits.ping_timeout)
         self._detached_at = 0.0
         self._stream = 0
@@ -133,7 +133,7 @@ class AgentSession:
         """Whether the agent may open no further channel."""
         return len(self._channels) >= self._limits.channels_per_session
 
-    def add_channel(self, sock: AnySocket, number: int) -> RelayChannel:
+    def add_channel(self, sock: AnySocket, number: int) -> OpenerChannel:
         """A data channel has come; ``number`` is the agent's. Raises LimitError."""
         if self.full:
             raise LimitError(f"A session has at most {self._limits.channels_per_session} data channels")
@@ -141,15 +141,15 @@ class AgentSession:
             raise LimitError(f"The session already has a data channel {number}")
         self._asked = max(0, self._asked - 1)
         self._arrived = True
-        channel = RelayChannel(self._pump, sock, number, self)
+        channel = OpenerChannel(self._pump, sock, number, self)
         self._channels[number] = channel
         return channel
 
-    def take(self) -> RelayChannel | None:
+    def take(self) -> OpenerChannel | None:
         """A free data channel, if there is one now."""
         return self._idle.pop() if self._idle else None
 
-    async def acquire(self) -> RelayChannel:
+    async def acquire(self) -> OpenerChannel:
         """A free data channel, waited for. Raises AgentAwayError or LimitError."""
         while True:
             if self.ended:
@@ -158,17 +158,17 @@ class AgentSession:
             if not channel.closed:  # as it may be since the moment in which it was free
                 return channel
 
-    def _turn_away(self, waiters: list[asyncio.Future[RelayChannel]]) -> None:
+    def _turn_away(self, waiters: list[asyncio.Future[OpenerChannel]]) -> None:
         """They began to wait while the agent was there; now it has been away for long enough."""
         for waiter in waiters:
             if not waiter.done() and not self.attached:
                 self._waiting.remove(waiter)
                 waiter.set_exception(AgentAwayError("The tunnel's agent is not there"))
 
-    async def _next_free(self) -> RelayChannel:
+    async def _next_free(self) -> OpenerChannel:
         if len(self._waiting) >= self._limits.waiting_per_session:
             raise LimitError("Too many visitors wait for this tunnel's agent")
-        waiter: asyncio.Future[RelayChannel] = self._pump.loop.create_future()
+        waiter: asyncio.Future[OpenerChannel] = self._pump.loop.create_future()
         self._waiting.append(waiter)
         self.ask()
         patience = self._limits.channel_wait if self.attached else self._limits.away_wait
@@ -202,14 +202,14 @@ class AgentSession:
         self._stream += 1
         return self._stream
 
-    def opening(self, channel: RelayChannel) -> None:
+    def opening(self, channel: OpenerChannel) -> None:
         """``channel`` waits for the agent's answer."""
         self._opening[channel] = self._pump.loop.time() + self._limits.open_timeout
 
-    def channel_answered(self, channel: RelayChannel) -> None:
+    def channel_answered(self, channel: OpenerChannel) -> None:
         self._opening.pop(channel, None)
 
-    def channel_free(self, channel: RelayChannel) -> None:
+    def channel_free(self, channel: OpenerChannel) -> None:
         if channel.closed:
             return
         while self._waiting:
@@ -219,7 +219,7 @@ class AgentSession:
                 return
         self._idle.append(channel)
 
-    def channel_gone(self, channel: RelayChannel) -> None:
+    def channel_gone(self, channel: OpenerChannel) -> None:
         self._channels.pop(channel.number, None)
         self._opening.pop(channel, None)
         if channel in self._idle:
