@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from tunnelkit.net.pipes import PIPE_SIZE, Pipe
 from tunnelkit.net.pump import READ_SIZE, Join, Pump
@@ -35,6 +36,7 @@ class PlainStream:
         "_reading",
         "_sock",
         "_spliced",
+        "_unread",
         "_user",
         "closed",
         "fd",
@@ -43,7 +45,7 @@ class PlainStream:
         "stalled_since",
     )
 
-    _user: StreamUser
+    _user: Any
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class PlainStream:
         self._sock = sock
         self._on_closed = on_closed
         self._spliced: Join | None = None
+        self._unread = b""
         self._bulk = False  # the last read filled the buffer: move the next by splice
         self._reading = False
         self._read_ended = False
@@ -75,10 +78,16 @@ class PlainStream:
 
     # --- receiving ------------------------------------------------------------------------------
 
+    def unread(self, data: bytes) -> None:
+        """``data`` has been received from the socket already, by a handshake: begin with it."""
+        self._unread = data
+
     def resume(self) -> None:
         if not (self._reading or self._read_ended or self.closed):
             self._reading = True
             self._pump.poller.add_reader(self.fd, self._readable)
+            if self._unread:
+                self._pump.loop.call_soon(self._give_unread)
             if not self._blocked:
                 self._pump.unwatch(self)
 
@@ -88,7 +97,17 @@ class PlainStream:
             self._pump.poller.remove_reader(self.fd)
             self._pump.watch(self)
 
+    def _give_unread(self) -> None:
+        data, self._unread = self._unread, b""
+        if data and self._reading:
+            self._user.payload(data)
+        else:
+            self._unread = data
+
     def _readable(self) -> None:
+        if self._unread:
+            self._give_unread()
+            return
         try:
             if self._bulk and self._splice_in():
                 return
@@ -255,10 +274,11 @@ class PlainStream:
     def _lost(self, code: str) -> None:
         """The connection is of no more use."""
         if not self.closed:
-            ended = self._ending == self._close  # the user has had everything, and left
+            # Whose last bytes are still on their way has had everything, and left.
+            user = None if self._ending == self._close else self._user
             self.cancel(code)
-            if not ended:
-                self._user.aborted(code)
+            if user is not None:
+                user.aborted(code)
 
     def _release(self) -> None:
         self.closed = True
@@ -268,8 +288,9 @@ class PlainStream:
         if self._blocked:
             self._pump.poller.remove_writer(self.fd)
         self._pump.unwatch(self)
-        self._pending = None
+        self._pending = self._ending = None
         self._give_pipe()
+        self._user = self._spliced = None  # or the two would be a cycle for the garbage collector
         if self._on_closed is not None:
             self._on_closed(self)
 

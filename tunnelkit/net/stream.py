@@ -8,9 +8,11 @@ once is kept, ``False`` is returned, and the user stops until :meth:`StreamUser.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from tunnelkit.net.pipes import Pipe
 
 __all__ = ["Opener", "Outgoing", "Stream", "StreamUser", "Target"]
@@ -95,13 +97,11 @@ class Outgoing(Stream, Protocol):
 
 
 class Opener(Protocol):
-    """Opens streams to targets: straight from here, through another proxy, or at a relay.
+    """Opens streams to targets: straight from here, through another proxy, or at a relay."""
 
-    Both methods raise :class:`~tunnelkit.errors.TunnelkitError` where there is no way to the target.
-    """
+    def open(self, target: Target) -> Outgoing | Coroutine[Any, Any, Outgoing]:
+        """The stream, or, where that takes a wait, what to await for it.
 
-    def open_now(self, target: Target) -> Outgoing | None:
-        """The stream if it can be had without a wait; None: ask :meth:`open`."""
-
-    async def open(self, target: Target) -> Outgoing:
-        """The stream, once its far end is connected. Who is cancelled meanwhile leaves nothing open."""
+        Either raises :class:`~tunnelkit.errors.TunnelkitError` where there is no way to the target. Who
+        is cancelled while it waits leaves nothing open.
+        """
