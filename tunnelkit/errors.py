@@ -29,6 +29,9 @@
     │   ├── FamilyNotPinnedError  no pinned address of the destination's family
     │   ├── ProxyAuthError        the proxy does not know this user, password or client address
     │   ├── UserLimitError        a limit of the proxy for this user is reached
+    │   ├── NoExitError           the relay has no egress, or no exit of that name
+    │   │   └── ExitAwayError     the exit's agent is not connected
+    │   ├── ExitNotAllowedError   the token's rights do not cover it
     │   └── DestinationError      where the connection was to go
     │       ├── DestinationDeniedError
     │       ├── DestinationUnresolvedError
@@ -60,6 +63,8 @@ __all__ = [
     "DestinationUnreachableError",
     "DestinationUnresolvedError",
     "EngineError",
+    "ExitAwayError",
+    "ExitNotAllowedError",
     "FamilyNotPinnedError",
     "InvalidError",
     "InvalidNameError",
@@ -67,6 +72,7 @@ __all__ = [
     "InvalidTargetError",
     "LimitError",
     "NameTakenError",
+    "NoExitError",
     "NotARelayError",
     "OutboundProxyError",
     "PortNotAllowedError",
@@ -317,6 +323,30 @@ class UserLimitError(ProxyError):
     code = "user_limit"
     exit_status = 22
     default_hint = "Close connections, or ask the proxy's operator for more"
+
+
+class NoExitError(ProxyError):
+    """The relay lends no address of its own, or knows no exit of that name or zone."""
+
+    code = "no_exit"
+    exit_status = 22
+    default_hint = "Start the relay with --egress-source-ip, or an agent with tunnelkit exit --name NAME"
+
+
+class ExitAwayError(NoExitError):
+    """The exit's agent is not connected."""
+
+    code = "exit_away"
+    exit_status = 22
+    default_hint = "The agent reconnects by itself; try again in a moment"
+
+
+class ExitNotAllowedError(ProxyError):
+    """The token's rights do not let it leave there, or offer an exit of that name."""
+
+    code = "exit_not_allowed"
+    exit_status = 22
+    default_hint = "The relay's operator says by which exits a token may leave"
 
 
 class DestinationError(ProxyError):

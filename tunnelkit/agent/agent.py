@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from tunnelkit import errors
-from tunnelkit._version import __version__
-from tunnelkit.agent.backoff import CAP, STEADY, backoff
-from tunnelkit.agent.events import Event, Listener, guarded, ignore
-from tunnelkit.agent.identity import agent_id
-from tunnelkit.agent.link import Link
+from tunnelkit.agent.backoff import CAP
+from tunnelkit.agent.events import Event, Listener, ignore
+from tunnelkit.agent.exit import AgentExit
 from tunnelkit.agent.pool import WARM, Pool
 from tunnelkit.agent.service import LocalService
+from tunnelkit.agent.session import Session
 from tunnelkit.agent.tunnel import AgentTunnel
 from tunnelkit.net.dial import LocalDialer
 from tunnelkit.net.pump import STALL_TIMEOUT, Pump
-from tunnelkit.net.sockets import AnySocket
-from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.channels import AcceptorChannel
-from tunnelkit.transport.liveness import Liveness
-from tunnelkit.transport.websocket import Control
+from tunnelkit.transport.channels import AcceptorChannel, Channel
+from tunnelkit.transport.exit import ExitDialer, ExitService
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
-from tunnelkit.wire.relay_url import RelayUrl
 
 __all__ = ["Agent", "AgentTunnel"]
 
-log = logging.getLogger("tunnelkit")
-
 SERVICE_TIMEOUT = 4.0
 """Seconds to dial the service: less than the relay waits for the answer, so that it says why."""
-
-WELCOME_TIMEOUT = 10.0
-"""Seconds for the relay to answer hello."""
 
 TUNNEL_TIMEOUT = 20.0
 """Seconds for the relay to answer a request, its probe and a slow name server included."""
@@ -46,7 +36,7 @@ MAX_FAREWELLS = 100
 """Tunnels closed last whose closing is said again after a reconnect: as many as a relay allows at once."""
 
 
-class Agent:
+class Agent(Session):
     """An agent in the running event loop: ``async with Agent("wss://relay", token=...) as agent``.
 
     ``relay``: its address. ``ca``: a file with the authorities that sign its certificate;
@@ -67,22 +57,12 @@ class Agent:
         on_event: Listener = ignore,
         splice: bool | None = None,
     ) -> None:
-        self.relay = RelayUrl.parse(relay)
-        self.connected = False
+        super().__init__(
+            relay, token=token, ca=ca, fingerprint=fingerprint, identity=identity, on_event=on_event
+        )
         self.tunnels: dict[int, AgentTunnel] = {}
-        self._link_options = (token, ca, fingerprint)
-        self._identity = identity or agent_id()
-        self._on_event = guarded(on_event)
         self._splice = splice
-        self._tasks = Tasks("agent")
-        self._pump: Pump
-        self._link: Link
         self._pool: Pool
-        self._liveness: Liveness
-        self._control: Control | None = None
-        self._lost: asyncio.Future[str]
-        self._welcomed: asyncio.Future[None]
-        self._session = ("", "")
         self._next = 0
         self._farewells: deque[int] = deque(maxlen=MAX_FAREWELLS)
         self._running = False
@@ -103,9 +83,7 @@ class Agent:
     async def start(self) -> Self:
         """Connect to the relay."""
         loop = asyncio.get_running_loop()
-        token, ca, fingerprint = self._link_options
-        self._link = Link(self.relay, token, ca=ca, fingerprint=fingerprint)
-        self._pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
+        self._prepare(Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT))
         self._over = loop.create_future()
         self._pool = self._new_pool()
         self._running = True
@@ -114,8 +92,7 @@ class Agent:
         except BaseException:
             await self.close()
             raise
-        self._tasks.spawn(self._keep_connected(), "connection")
-        self._tasks.spawn(self._clock(), "clock")
+        self._stay_connected()
         return self
 
     def _new_pool(self) -> Pool:
@@ -127,137 +104,56 @@ class Agent:
             random_mask=self._link.random_mask,
         )
 
-    async def _dial_channel(self, number: int) -> tuple[AnySocket, bytes]:
-        session, secret = self._session
-        return await self._link.channel(session, secret, number)
-
-    def _send(self, message: messages.Message) -> bool:
-        """Send on the control connection; False where there is none."""
-        if self._control is None or self._control.closed:
-            return False
-        self._control.send(message)
-        return True
-
     async def wait(self) -> None:
         """Return when the agent is closed; raises what ended its last tunnel, if something did."""
         error = await asyncio.shield(self._over)
         if error is not None:
             raise error
 
-    # --- the control connection -----------------------------------------------------------------
+    # --- the session ----------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
-        """One control connection, up to the relay's welcome."""
-        loop = asyncio.get_running_loop()
-        sock, protocol, rest = await self._link.control()
-        self._lost = lost = loop.create_future()
-        self._welcomed = loop.create_future()
-        control = Control(
-            self._pump,
-            sock,
-            protocol,
-            on_text=self._received,
-            on_lost=lambda code: None if lost.done() else lost.set_result(code),
-        )
-        self._control = control
-        try:
-            await self._introduce(control, rest)
-        except BaseException:
-            self._disconnect()
-            raise
-        self._on_event(Event("connected", f"Connected to {self.relay}"))
+    @property
+    def _channels(self) -> Iterable[Channel]:
+        return self._pool.channels.values()
 
-    async def _introduce(self, control: Control, rest: bytes) -> None:
-        control.start(rest)
-        control.send(messages.Hello(self._identity, __version__, *self._session))
-        either: list[asyncio.Future[Any]] = [self._welcomed, self._lost]
-        await asyncio.wait(either, timeout=WELCOME_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        if not self._welcomed.done():
-            raise errors.RelayUnreachableError(f"The relay at {self.relay} did not greet this agent")
-        self._welcomed.result()
+    def _channel(self, number: int) -> Channel | None:
+        return self._pool.find(number)
 
-    def _received(self, text: bytes) -> None:
-        message = messages.decode_control_to_agent(text)
+    def _message(self, message: messages.ControlToAgent | None) -> None:
         match message:
-            case messages.Welcome():
-                self._greeted(message)
-            case messages.Refused() if not self._welcomed.done():
-                error = errors.from_code(message.code, message.what, message.hint or None)
-                self._welcomed.set_exception(error)
             case messages.Tunnel():
                 self._tunnel_up(message)
             case messages.Refused():
                 self._tunnel_refused(message)
             case messages.Need():
                 self._pool.more(message.n)
-            case messages.Cancel():
-                if (channel := self._pool.find(message.channel)) is not None:
-                    channel.cancelled(message.stream, message.code, message.sent)
             case messages.Replaced():
                 self._tunnel_lost(message.id, errors.ReplacedError("A newer session took this tunnel over"))
             case messages.Notice():
                 self._on_event(Event("notice", message.what, message.id, message.code))
-            case messages.Goodbye():
-                self._on_event(Event("notice", "The relay shuts down", code="relay_closing"))
             case _:
                 pass  # from a newer relay
 
-    def _greeted(self, message: messages.Welcome) -> None:
-        if self._welcomed.done():
-            raise errors.ProtocolError("A second welcome")
+    def _tick(self, now: float) -> None:
+        pass  # the relay looks after the channels, and asks again for what it does not get
+
+    def _session_lost(self) -> None:
+        self._tasks.spawn(self._pool.close(), "old data channels")
+        self._pool = self._new_pool()
+        self._farewells.clear()
+
+    def _session_begun(self, message: messages.Welcome) -> None:
         if message.resumed:
             self._pool.resumed()
             for number in self._farewells:
                 self._send(messages.Close(number))
-        elif self._session[0]:
-            self._tasks.spawn(self._pool.close(), "old data channels")
-            self._pool = self._new_pool()
-            self._farewells.clear()
-        self._session = (message.session, message.secret)
         self._pool.limit = message.max_channels
-        self._liveness = Liveness(max(0.1, message.ping_interval), max(0.1, message.ping_timeout))
-        self._welcomed.set_result(None)
-        self.connected = True
         if not self._pool.channels:
             self._pool.more(WARM)
-        for tunnel in self.tunnels.values():
+        for tunnel in list(self.tunnels.values()):
             if not message.resumed or not tunnel.up:
                 tunnel.up = False
                 self._request(tunnel)
-
-    async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        attempt, lost_at = 0, 0.0
-        while True:
-            connected_at = loop.time()
-            code = await self._lost
-            if not attempt or loop.time() - connected_at >= STEADY:
-                attempt, lost_at = 0, loop.time()
-            self._control = None
-            self.connected = False
-            self._on_event(Event("disconnected", f"The connection to {self.relay} is lost", code=code))
-            while not self.connected:
-                delay = backoff(attempt, loop.time() - lost_at)
-                attempt += 1
-                if delay:
-                    self._on_event(Event("retrying", f"Next try in {delay:.1f} s", delay=delay))
-                await asyncio.sleep(delay)
-                try:
-                    await self._connect()
-                except errors.TunnelkitError as error:
-                    log.info("no connection to %s: %s", self.relay, error)
-                    self._on_event(Event("retrying", error.what, code=error.code))
-                except Exception:
-                    # Whatever it was: an agent reconnects for as long as it runs.
-                    log.exception("no connection to %s", self.relay)
-
-    async def _clock(self) -> None:
-        while True:
-            await asyncio.sleep(self._liveness.period)
-            try:
-                self._liveness.check(self._control, self._pool.channels.values())
-            except Exception:
-                log.exception("a look at the connections failed")  # the next one may not
 
     # --- tunnels --------------------------------------------------------------------------------
 
@@ -305,6 +201,35 @@ class Agent:
             asyncio.get_running_loop().create_future(),
             chosen=not remote_port,
         )
+        return await self._held(tunnel, timeout)
+
+    async def offer(
+        self, dialer: ExitDialer, *, name: str = "", zone: str = "", timeout: float = TUNNEL_TIMEOUT
+    ) -> AgentTunnel:
+        """Offer this machine as an exit: who may leave by the relay's exits leaves by ``dialer``.
+
+        The exit has a ``name`` at the relay, chosen there if it is empty, and may be in a ``zone``.
+        Raises NoExitError where the relay knows no exits, and what :meth:`open` raises.
+        """
+        if self._closed is not None:
+            raise errors.RelayError("The agent is closed")
+        self._next += 1
+        tunnel = AgentTunnel(
+            self,
+            self._next,
+            "exit",
+            "anywhere that the exit's rules allow",
+            tunnel_name(name) if name else "",
+            0,
+            "",
+            AgentExit(ExitService(self._pump, dialer, owner=f"exit {self._next}")),
+            asyncio.get_running_loop().create_future(),
+            zone=tunnel_name(zone) if zone else "",
+        )
+        return await self._held(tunnel, timeout)
+
+    async def _held(self, tunnel: AgentTunnel, timeout: float) -> AgentTunnel:
+        """``tunnel`` once the relay has answered; closed if that is a no."""
         self.tunnels[tunnel.number] = tunnel
         try:
             if self.connected:
@@ -321,6 +246,10 @@ class Agent:
         return tunnel
 
     def _request(self, tunnel: AgentTunnel) -> None:
+        if tunnel.kind == "exit" and not self._relay_has_egress:
+            what = f"The relay at {self.relay} runs a version of tunnelkit without exits"
+            self._tunnel_lost(tunnel.number, errors.NoExitError(what, hint="Bring the relay up to date"))
+            return
         self._send(
             messages.Request(
                 tunnel.number,
@@ -329,6 +258,7 @@ class Agent:
                 tunnel.remote_port,
                 tunnel.host_header,
                 ingress_address=bool(tunnel.service.proxy_protocol),
+                zone=tunnel.zone,
             )
         )
 
@@ -340,10 +270,10 @@ class Agent:
         tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
         tunnel.warnings = message.warnings
         tunnel.up = True
-        if tunnel.kind == "http":
-            tunnel.name = message.name
-        else:
+        if tunnel.kind == "tcp":
             tunnel.remote_port = message.port
+        else:
+            tunnel.name = message.name
         self._on_event(Event("tunnel_up", message.url, tunnel.number))
         for warning in message.warnings:
             self._on_event(Event("warning", warning, tunnel.number, "name_unresolved"))
@@ -435,12 +365,6 @@ class Agent:
             stack.push_async_callback(self._tasks.close)
             for tunnel in self.tunnels.values():
                 stack.push_async_callback(tunnel.service.close)
-
-    def _disconnect(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        self.connected = False
 
     def _has_closed(self) -> None:
         self._pump.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from tunnelkit.agent.events import Event, Listener
 from tunnelkit.errors import InvalidError
@@ -16,7 +16,7 @@ from tunnelkit.wire.address import Endpoint, parse_address
 from tunnelkit.wire.messages import Open
 from tunnelkit.wire.proxy_protocol import header_v1, header_v2
 
-__all__ = ["LocalService", "Traffic"]
+__all__ = ["LocalService", "Service", "Traffic"]
 
 _WHY = {
     "refused": ("service_refused", "nothing accepts connections at {target}"),
@@ -24,6 +24,22 @@ _WHY = {
     "unreachable": ("service_refused", "there is no way to {target}"),
     "unresolved": ("service_refused", "the host of {target} does not resolve"),
 }
+
+
+class Service(Protocol):
+    """What is behind a tunnel."""
+
+    proxy_protocol: int
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has passed."""
+
+    def visit(self, channel: AcceptorChannel, request: Open) -> None:
+        """A visitor has come: accept it, or refuse."""
+
+    async def close(self) -> None:
+        """End all connections now."""
 
 
 class LocalService:

@@ -28,8 +28,8 @@ MAX_RESERVED = 200
 """Reservations of one owner: twice the tunnels of one session. The oldest gives way, so that nobody
 keeps names by the thousand that nobody uses."""
 
-Key = tuple[Literal["http", "tcp"], str | int]
-"""What can be claimed: ``("http", name)`` or ``("tcp", port)``."""
+Key = tuple[Literal["http", "tcp", "exit"], str | int]
+"""What can be claimed: ``("http", name)``, ``("tcp", port)`` or ``("exit", name)``."""
 
 
 Owner = tuple[Identity, str]
@@ -45,6 +45,8 @@ class RelayTunnel:
     """The agent's own number for it."""
     session: AgentSession
     host_header: bytes = b""
+    zone: str = ""
+    """The zone of an exit, if it is in one."""
     ingress_address: bool = False
     """Whether the agent wants to know which public address a visitor came to."""
     url: str = ""
@@ -156,6 +158,6 @@ def _owner(session: AgentSession) -> Owner:
 
 
 def _taken(key: Key) -> NameTakenError | PortTakenError:
-    if key[0] == "http":
-        return NameTakenError(f"The name {key[1]!r} is taken")
-    return PortTakenError(f"Port {key[1]} is taken")
+    if key[0] == "tcp":
+        return PortTakenError(f"Port {key[1]} is taken")
+    return NameTakenError(f"The name {key[1]!r} is taken")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -15,13 +15,15 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import AnyToken, Authorizer, TokenList
 from tunnelkit.relay.door import Door
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import MemoryRegistry, Registry
 from tunnelkit.relay.session import AgentSession
-from tunnelkit.relay.tunnels import Public, Tunnels
+from tunnelkit.relay.tunnels import Public, Tunnels, Ways
+from tunnelkit.transport.exit import ExitDialer, ExitService
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
 
@@ -40,12 +42,14 @@ class Relay:
     ``domain``: the relay's own, under which HTTP tunnels get their names; empty: each HTTP tunnel
     gets a port of its own. ``tcp_ports``: the range for TCP tunnels; None: any free port.
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
-    a loopback address. ``splice``: False moves all bytes through user space.
+    a loopback address. ``exit_dialer``: by what agents' proxies may leave from the relay's own
+    addresses, made when the relay starts; None: they may not. ``splice``: False moves all bytes
+    through user space.
 
     Raises AuthMissingError, AddressInUseError and InvalidError when it starts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - configuration, by keyword only
         self,
         *,
         listen: str | Sequence[str] = "127.0.0.1:8080",
@@ -54,6 +58,7 @@ class Relay:
         tokens: Iterable[str] | Authorizer = (),
         anyone: bool = False,
         limits: Limits | None = None,
+        exit_dialer: Callable[[], ExitDialer] | None = None,
         splice: bool | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -61,6 +66,9 @@ class Relay:
         self._listen = [parse_listen(a) for a in ([listen] if isinstance(listen, str) else listen)]
         self._tcp_ports = tcp_ports
         self._authorizer = self._authority(tokens, anyone)
+        self._exit_dialer = exit_dialer
+        if exit_dialer is not None and isinstance(self._authorizer, AnyToken):
+            self._must_be_loopback()
         self._splice = splice
         self._registry: Registry = MemoryRegistry()
         self._listeners: list[Listener] = []
@@ -70,6 +78,7 @@ class Relay:
         self._tcp: TcpIngress
         self._door: Door
         self._tunnels: Tunnels
+        self._egress: Egress
         self._running = False
         self._closed: asyncio.Future[None] | None = None
 
@@ -87,6 +96,13 @@ class Relay:
             hint="Set a token with --token-file or TUNNELKIT_TOKEN, or say --open if that is meant",
         )
 
+    def _must_be_loopback(self) -> None:
+        if public := [str(a) for a in self._listen if not is_loopback(a.host)]:
+            raise AuthMissingError(
+                f"A relay on {public[0]} would let everybody leave from its addresses",
+                hint="Set a token with --token-file or TUNNELKIT_TOKEN",
+            )
+
     # --- lifetime -------------------------------------------------------------------------------
 
     async def start(self) -> Self:
@@ -94,7 +110,11 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
-        self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone)
+        service = None
+        if self._exit_dialer is not None:
+            service = ExitService(self._pump, self._exit_dialer(), owner="egress")
+        self._egress = Egress(self._pump, self._registry, self.limits, service)
+        self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone, self._egress)
         self._http = HttpIngress(
             self._pump,
             self._registry,
@@ -108,6 +128,8 @@ class Relay:
             for address in self._listen:
                 sock = bind(address.host, address.port)
                 self._listeners.append(Listener(loop, sock, self._http.accept))
+                if service is not None:
+                    service.dialer.add_listener(*self._listeners[-1].address)
         except BaseException:
             self._stop_listening()
             self._pump.close()
@@ -125,9 +147,8 @@ class Relay:
             self._registry,
             self.limits,
             public,
-            http=self._http,
-            tcp=self._tcp,
-            prober=prober,
+            Ways(self._http, self._tcp, self._egress),
+            prober,
         )
         self._running = True
         self._tasks.spawn(self._clock(), "clock")
@@ -206,6 +227,7 @@ class Relay:
             stack.callback(self._has_closed)
             stack.push_async_callback(self._tasks.close)
             stack.push_async_callback(self._door.close)
+            stack.push_async_callback(self._egress.close)
             stack.push_async_callback(self._tcp.close)
             stack.push_async_callback(self._http.close)
             self._stop_listening()
@@ -225,7 +247,7 @@ class Relay:
 
     async def _drained(self, grace: float) -> None:
         deadline = asyncio.get_running_loop().time() + grace
-        while self._http.active or self._tcp.active:
+        while self._http.active or self._tcp.active or self._egress.active:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return

@@ -60,6 +60,9 @@ class ExitDialer(Protocol):
         Raises InvalidError where a rule cannot be read.
         """
 
+    def add_listener(self, host: str, port: int) -> None:
+        """Never dial ``host:port``, whatever the rules say: it is this program's own."""
+
     def close(self) -> None:
         """Let go of what the dialer holds; nothing is dialled any more."""
 
@@ -78,9 +81,9 @@ class ExitService:
     """Joins streams with connections that ``dialer`` makes to wherever each wants to go."""
 
     def __init__(self, pump: Pump, dialer: ExitDialer, *, owner: str) -> None:
+        self.dialer = dialer
         self.traffic = Traffic()
         self._pump = pump
-        self._dialer = dialer
         self._tasks = Tasks(owner)
 
     @property
@@ -97,7 +100,7 @@ class ExitService:
             return
         try:
             host, port = _host_port(request.target)
-            attempt = self._dialer.attempt(host, port, client=client, rules=rules)
+            attempt = self.dialer.attempt(host, port, client=client, rules=rules)
             leg = attempt.now()
         except TunnelkitError as error:
             self._failed(channel, request, client, error)
@@ -158,7 +161,7 @@ class ExitService:
         try:
             await self._tasks.close()
         finally:
-            self._dialer.close()
+            self.dialer.close()
 
 
 def _host_port(target: str) -> tuple[str, int]:
