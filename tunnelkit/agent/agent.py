@@ -137,6 +137,9 @@ class Agent(Session):
     def _tick(self, now: float) -> None:
         pass  # the relay looks after the channels, and asks again for what it does not get
 
+    def _connection_lost(self) -> None:
+        pass  # what runs goes on, and the relay keeps the rest for a while
+
     def _session_lost(self) -> None:
         self._tasks.spawn(self._pool.close(), "old data channels")
         self._pool = self._new_pool()

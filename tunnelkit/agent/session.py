@@ -176,6 +176,10 @@ class Session(ABC):
     def _session_lost(self) -> None:
         """The relay knows the last session no more; a new one begins."""
 
+    @abstractmethod
+    def _connection_lost(self) -> None:
+        """The control connection is lost; the session may go on."""
+
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
         attempt, lost_at = 0, 0.0
@@ -186,6 +190,7 @@ class Session(ABC):
                 attempt, lost_at = 0, loop.time()
             self._control = None
             self.connected = False
+            self._connection_lost()
             self._on_event(Event("disconnected", f"The connection to {self.relay} is lost", code=code))
             while not self.connected:
                 delay = backoff(attempt, loop.time() - lost_at)

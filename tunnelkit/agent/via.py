@@ -1,0 +1,207 @@
+"""Leaving by a relay: the streams of an egress proxy, opened on data channels towards a relay.
+
+The relay connects them from its own pinned addresses, or passes them on to an agent's exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+
+from tunnelkit import errors
+from tunnelkit.agent.egress_pool import EgressPool, EgressStream, UnansweredError
+from tunnelkit.agent.events import Listener, ignore
+from tunnelkit.agent.session import Session
+from tunnelkit.net.pump import Pump
+from tunnelkit.net.stream import Target
+from tunnelkit.transport.channels import Channel
+from tunnelkit.wire import messages
+from tunnelkit.wire.address import Endpoint, normal_host, tunnel_name
+
+__all__ = ["RelayEgress"]
+
+ANSWER_TIMEOUT = 20.0
+"""Seconds for a relay to answer ``open``: longer than an exit behind it has."""
+
+CHANNEL_IDLE = 60.0
+"""Seconds after which idle data channels beyond the first are closed."""
+
+MAX_TRIES = 3
+"""Data channels tried for one stream, where they end before the relay has answered."""
+
+ZONE = "zone:"
+
+
+class RelayEgress(Session):
+    """An :class:`~tunnelkit.net.stream.Opener` whose streams leave by a relay.
+
+    ``exit``: from where: empty, the relay's own addresses; the name of an agent's exit; or
+    ``zone:NAME``, any exit of that zone, the same one for a client and a destination while it is there.
+    The rest is as with :class:`~tunnelkit.agent.agent.Agent`: it reconnects for as long as it runs.
+    """
+
+    _opens = True
+
+    def __init__(
+        self,
+        relay: str,
+        *,
+        token: str = "",
+        ca: str | None = None,
+        fingerprint: str | None = None,
+        exit: str = "",  # noqa: A002 - the option's name
+        on_event: Listener = ignore,
+    ) -> None:
+        super().__init__(relay, token=token, ca=ca, fingerprint=fingerprint, identity=None, on_event=on_event)
+        self.exit = _exit(exit)
+        self._pool: EgressPool
+        self._running = False
+
+    async def start(self, pump: Pump) -> None:
+        """Connect to the relay; streams are for users of ``pump``.
+
+        Raises RelayUnreachableError, NotARelayError, AuthError, CertificateError, OutboundProxyError, and
+        NoExitError where the relay is of a version that knows no egress.
+        """
+        self._prepare(pump)
+        self._pool = EgressPool(
+            pump, self._dial_channel, send=self._send, mask=self._link.random_mask, relay=str(self.relay)
+        )
+        self._running = True
+        try:
+            await self._connect()
+            if self._pool.failure is not None:
+                raise self._pool.failure
+        except BaseException:
+            await self.close()
+            raise
+        self._stay_connected()
+
+    async def check(self) -> None:
+        """Return once a probe has come back from whoever would dial. Raises as :meth:`open` does."""
+        nonce = secrets.token_hex(8)
+        stream = await self._opened(messages.Open(0, 0, "", probe=nonce, exit=self.exit))
+        answer = _Answer(asyncio.get_running_loop().create_future())
+        try:
+            stream.use(answer)
+            stream.end(delivered=False)
+            stream.resume()
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                if await answer.done != nonce.encode():
+                    raise errors.ExitAwayError("The probe of the exit did not come back")
+        except TimeoutError:
+            stream.cancel("timeout")
+            raise errors.ExitAwayError("The exit did not answer a probe") from None
+        except BaseException:
+            stream.cancel("cancelled")
+            raise
+        stream.delivered()
+
+    async def open(self, target: Target) -> EgressStream:
+        """A stream to ``target``, connected; nothing is called back before ``use`` and ``resume``.
+
+        Raises the error of whoever dials (ProxyError and its kind), ExitNotAllowedError, NoExitError,
+        ExitAwayError, LimitError, and RelayUnreachableError where the relay is away.
+        """
+        where = Endpoint(normal_host(target.host), target.port)
+        return await self._opened(
+            messages.Open(0, 0, target.user or target.client, target=str(where), exit=self.exit)
+        )
+
+    async def _opened(self, request: messages.Open) -> EgressStream:
+        for last in (False,) * (MAX_TRIES - 1) + (True,):
+            channel = await self._pool.acquire()
+            answer = channel.ask(request)
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    await answer
+                return channel
+            except TimeoutError:
+                channel.cancel("timeout")
+                raise errors.DestinationTimeoutError(f"The relay at {self.relay} did not answer") from None
+            except UnansweredError:
+                if last:
+                    break
+            except asyncio.CancelledError:
+                channel.cancel("cancelled")
+                raise
+        raise errors.RelayUnreachableError(f"The connection to the relay at {self.relay} is lost")
+
+    @property
+    def active(self) -> int:
+        """Streams that are open."""
+        return self._pool.busy if self._running else 0
+
+    async def close(self) -> None:
+        """End all streams now. Safe to call twice."""
+        if not self._running:
+            return
+        self._running = False
+        try:
+            await self._tasks.close()
+            await self._pool.close()
+        finally:
+            self._send(messages.Goodbye())
+            self._pool.drop("agent_closed")
+            self._disconnect()
+            self._link.close()
+
+    # --- the session ----------------------------------------------------------------------------
+
+    @property
+    def _channels(self) -> Iterable[Channel]:
+        return self._pool.channels.values()
+
+    def _channel(self, number: int) -> Channel | None:
+        return self._pool.channels.get(number)
+
+    def _message(self, message: messages.ControlToAgent | None) -> None:
+        pass  # this side asks for nothing there
+
+    def _session_lost(self) -> None:
+        self._pool.drop("relay_closed")
+
+    def _connection_lost(self) -> None:
+        self._pool.disconnected()
+
+    def _session_begun(self, message: messages.Welcome) -> None:
+        failure = None
+        if not message.egress:
+            what = f"The relay at {self.relay} runs a version of tunnelkit without egress"
+            failure = errors.NoExitError(what, hint="Bring the relay up to date")
+        self._pool.connected(message.max_channels, failure)
+
+    def _tick(self, now: float) -> None:
+        self._pool.trim(now - CHANNEL_IDLE)
+
+
+def _exit(name: str) -> str:
+    """``name`` as the protocol has it."""
+    if name.startswith(ZONE):
+        return ZONE + tunnel_name(name.removeprefix(ZONE))
+    return tunnel_name(name) if name else ""
+
+
+class _Answer:
+    """The user of a probe's stream."""
+
+    def __init__(self, done: asyncio.Future[bytes]) -> None:
+        self.done = done
+        self._received = b""
+
+    def payload(self, data: memoryview | bytes) -> None:
+        self._received += data[:100]
+
+    def ended(self) -> None:
+        if not self.done.done():
+            self.done.set_result(self._received)
+
+    def refused(self, code: str, what: str) -> None:
+        self.aborted(code)
+
+    def aborted(self, code: str) -> None:
+        if not self.done.done():
+            self.done.set_result(b"")
+
+    def drained(self) -> None: ...
