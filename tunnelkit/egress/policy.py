@@ -135,8 +135,8 @@ class Policy:
 
 def _rule(text: str) -> Rule:
     action, _, destination = text.strip().partition(" ")
-    if action == "allow" or action == "deny":
-        return Rule.parse(action, destination)
+    if action in ("allow", "deny"):
+        return Rule.parse("allow" if action == "allow" else "deny", destination)
     raise InvalidError(f"Not a rule: {text[:MAX_SHOWN]!r}", hint="A rule starts with 'allow' or 'deny'")
 
 

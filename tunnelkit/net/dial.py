@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -23,7 +23,17 @@ from tunnelkit.net.resolve import Address, DialError, Kind, Resolver, known
 from tunnelkit.net.sockets import tune
 from tunnelkit.wire.address import Endpoint, is_loopback
 
-__all__ = ["Address", "DialError", "LocalDialer", "Resolver", "dial", "dial_now"]
+__all__ = [
+    "Address",
+    "DialError",
+    "LocalDialer",
+    "Resolver",
+    "dial",
+    "dial_now",
+    "in_turn",
+    "most_telling",
+    "race",
+]
 
 STAGGER = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 §5, §8)."""
@@ -57,6 +67,9 @@ def dial_now(address: Address, *, source: str | None = None) -> tuple[socket.soc
         if source is not None:
             _bind(sock, source, address)
         code = sock.connect_ex(address.sockaddr)
+        if code == errno.EADDRNOTAVAIL and source is not None:
+            # No port is left there for this destination, or the address has just gone.
+            raise DialError("source", address, f"cannot leave from {source}: {os.strerror(code)}")
         if code == 0:
             return sock, True
         if code == errno.EINPROGRESS:
@@ -123,7 +136,6 @@ def _dial_error(target: object, error: OSError) -> DialError:
 
 
 _TELLING: Sequence[Kind] = ("refused", "timeout", "source", "unreachable", "unresolved")
-"""Of several failures, the one to report: that of the address which got furthest."""
 
 
 async def dial(
@@ -141,7 +153,8 @@ async def dial(
                 return await _dial_unix(endpoint.path)
             addresses = await resolver.resolve(endpoint.host, endpoint.port)
             late = "timeout"
-            return await _race(_in_turn(addresses, source), source)
+            begin = functools.partial(dial_now, source=source)
+            return await race(in_turn(_of_family(addresses, source)), begin)
     except TimeoutError:
         raise DialError(late, endpoint, f"no answer within {timeout:g} s") from None
     except DialError as error:
@@ -159,22 +172,34 @@ async def _dial_unix(path: str) -> socket.socket:
         pause = min(2 * pause, 0.1)
 
 
-def _in_turn(addresses: Iterable[Address], source: str | None) -> deque[Address]:
+def _of_family(addresses: list[Address], source: str | None) -> list[Address]:
+    if source is None:
+        return addresses
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    left = [address for address in addresses if address.family == family]
+    if not left:
+        raise DialError("unreachable", source, f"it has no address of the family of {source}")
+    return left
+
+
+def in_turn(addresses: Iterable[Address]) -> deque[Address]:
     """The addresses in the order of trying: families alternate (RFC 8305 §4)."""
     families: dict[socket.AddressFamily, list[Address]] = {}
     for address in addresses:
         families.setdefault(address.family, []).append(address)
-    if source is not None:
-        family = socket.AF_INET6 if ":" in source else socket.AF_INET
-        if family not in families:
-            raise DialError("unreachable", source, f"it has no address of the family of {source}")
-        families = {family: families[family]}
     turns = chain.from_iterable(zip_longest(*families.values()))
     return deque([address for address in turns if address is not None][:MAX_ADDRESSES])
 
 
-async def _race(todo: deque[Address], source: str | None) -> socket.socket:
-    """The first of the addresses to answer (RFC 8305 §5). A refusal starts the next at once."""
+async def race(
+    todo: deque[Address],
+    begin: Callable[[Address], tuple[socket.socket, bool]],
+) -> socket.socket:
+    """The first of the addresses to answer (RFC 8305 §5). A refusal starts the next at once.
+
+    ``todo`` are addresses, at least one; ``begin`` does with one what :func:`dial_now` does. Raises
+    :class:`DialError`, of several that of the address which got furthest.
+    """
     loop = asyncio.get_running_loop()
     begun: dict[socket.socket, Address] = {}
     ended: asyncio.Queue[socket.socket] = asyncio.Queue()
@@ -189,7 +214,7 @@ async def _race(todo: deque[Address], source: str | None) -> socket.socket:
             if todo:
                 address = todo.popleft()
                 try:
-                    sock, connected = dial_now(address, source=source)
+                    sock, connected = begin(address)
                 except DialError as error:
                     failures.append(error)
                     continue
@@ -212,7 +237,12 @@ async def _race(todo: deque[Address], source: str | None) -> socket.socket:
         for sock in begun:
             loop.remove_writer(sock.fileno())
             sock.close()
-    raise min(failures, key=lambda failure: _TELLING.index(failure.kind))
+    raise most_telling(failures)
+
+
+def most_telling(failures: Iterable[DialError]) -> DialError:
+    """Of several failures, at least one, that of the address which got furthest."""
+    return min(failures, key=lambda failure: _TELLING.index(failure.kind))
 
 
 def _connected(sock: socket.socket) -> socket.socket:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunnelkit.wire.address import Endpoint, ip_address, is_loopback
 
-__all__ = ["Address", "Answer", "DialError", "Resolver", "getaddrinfo", "known"]
+__all__ = ["Address", "Answer", "DialError", "Kind", "Resolver", "getaddrinfo", "known"]
 
 MAX_LOOKUPS = 128
 """Lookups at once, each a thread: names whose servers are dead leave room for others."""
