@@ -15,14 +15,16 @@ from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from tunnelkit.agent import Agent
+    from tunnelkit.egress import EgressProxy
     from tunnelkit.relay import Relay
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "Forwarding", "Relay", "Tunnel", "__version__", "errors", "forward"]
+__all__ = ["Agent", "EgressProxy", "Forwarding", "Relay", "Tunnel", "__version__", "errors", "forward"]
 __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
+    "EgressProxy": "tunnelkit.egress",
     "Forwarding": "tunnelkit.tunnel",
     "Relay": "tunnelkit.relay",
     "Tunnel": "tunnelkit.tunnel",

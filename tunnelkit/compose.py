@@ -6,13 +6,18 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from tunnelkit.agent import Agent
+from tunnelkit.agent import Agent, RelayEgress
 from tunnelkit.agent.events import Listener, ignore
-from tunnelkit.config import AgentSettings, RelaySettings
+from tunnelkit.config import AgentSettings, EgressSettings, RelaySettings
+from tunnelkit.egress import EgressProxy, User, UserLimits, parse_users
+from tunnelkit.egress import Limits as EgressLimits
+from tunnelkit.egress.access import OnAccess
+from tunnelkit.errors import AuthMissingError
 from tunnelkit.relay import Limits, Relay
 
-__all__ = ["Connection", "connected_agent", "embedded_relay", "make_relay"]
+__all__ = ["Connection", "connected_agent", "embedded_relay", "make_egress", "make_relay"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -32,6 +37,56 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
         ),
         splice=splice,
     )
+
+
+def make_egress(
+    settings: EgressSettings, agent: AgentSettings | None = None, *, on_access: OnAccess | None = None
+) -> EgressProxy:
+    """The proxy that ``settings`` describe, not started yet. Raises AuthMissingError, InvalidError.
+
+    ``agent`` says how to reach the relay to leave from, if there is one.
+    """
+    via = None
+    if agent is not None:
+        via = RelayEgress(
+            agent.relay,
+            token=agent.token.reveal(),
+            ca=agent.ca or None,
+            fingerprint=agent.fingerprint or None,
+            exit=settings.exit,
+        )
+    return EgressProxy(
+        listen=settings.listen,
+        source_ips=settings.source_ip,
+        rules=settings.rules,
+        users=_read_users(Path(settings.users)) if settings.users else None,
+        clients=settings.client or None,
+        anyone=settings.open,
+        upstream=settings.upstream.reveal() or None,
+        via=via,
+        limits=EgressLimits(
+            connections=settings.connections,
+            per_client=settings.connections_per_client,
+            idle_timeout=settings.idle_timeout,
+        ),
+        user_limits=UserLimits(settings.user_connections, settings.user_rate),
+        on_access=on_access,
+    )
+
+
+def _read_users(path: Path) -> list[User]:
+    hint = "Make it with: tunnelkit egress user NAME --users FILE"
+    try:
+        users = parse_users(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AuthMissingError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    except UnicodeDecodeError:
+        raise AuthMissingError(f"{path} is no text", hint=hint) from None
+    except AuthMissingError as error:
+        raise AuthMissingError(f"{path}: {error.what}", hint=error.hint) from None
+    if not users:
+        raise AuthMissingError(f"{path} holds no user", hint=hint)
+    return users
 
 
 def embedded_relay(*, host: str = LOOPBACK, splice: bool | None = None) -> tuple[Relay, str]:

@@ -10,6 +10,7 @@ from tunnelkit._version import __version__
 from tunnelkit.cli.agent import http, tcp
 from tunnelkit.cli.common import example
 from tunnelkit.cli.demo import demo
+from tunnelkit.cli.egress import egress
 from tunnelkit.cli.output import stderr
 from tunnelkit.cli.serve import serve
 from tunnelkit.errors import TunnelkitError
@@ -44,5 +45,5 @@ def cli() -> None:
     """
 
 
-for command in (http, tcp, serve, demo):
+for command in (http, tcp, serve, egress, demo):
     cli.add_command(command)

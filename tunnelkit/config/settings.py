@@ -3,7 +3,7 @@
 The first source that has a value decides: keyword argument or command-line option, environment
 (``TUNNELKIT_RELAY``), ``tunnelkit.toml`` in the working directory, the same file in the user's
 configuration directory, default. The file has the agent's settings at its top level and those of
-``tunnelkit serve`` in a table of their own::
+``tunnelkit serve`` and ``tunnelkit egress`` in tables of their own::
 
     relay = "wss://relay.example.com"
     token_file = "relay.token"          # beside this file
@@ -12,6 +12,9 @@ configuration directory, default. The file has the agent's settings at its top l
     listen = [":8080"]
     domain = "tunnels.example.com"
     tcp_ports = "20000-20099"
+
+    [egress]                            # in the environment: TUNNELKIT_EGRESS_SOURCE_IP
+    source_ip = "203.0.113.7"
 
 ``token`` and ``token_file`` are one setting in two forms: a source that has either decides for both.
 A file with a key that does not exist is refused, and so is an environment with a variable that
@@ -224,10 +227,23 @@ class _Given(NamedTuple):
 Level = dict[str, _Given]
 """What one source has."""
 
-Settings = TypeVar("Settings", AgentSettings, RelaySettings)
+Settings = TypeVar("Settings")
 
 _TOKEN = {"token", "token_file"}
-_PATHS = {"ca", "token_file"}
+_PATHS = {"access_log", "ca", "token_file", "users"}
+_NO_PATHS = {"-", "off"}
+
+
+def _tables() -> dict[str, type[Any]]:
+    """The tables of the file beside the agent's settings."""
+    from tunnelkit.config.egress import EgressSettings  # which is made of the readers above
+
+    return {"serve": RelaySettings, "egress": EgressSettings}
+
+
+def _prefix(kind: type[Any]) -> str:
+    """What the variables of ``kind`` begin with."""
+    return f"{PREFIX}EGRESS_" if kind is _tables()["egress"] else PREFIX
 
 
 def option(name: str) -> str:
@@ -248,7 +264,7 @@ def load_agent(
     errors call them. ``environ`` and ``directory`` stand in for the process's own. Raises InvalidError
     and AuthMissingError, which name the source.
     """
-    settings = _load(AgentSettings, overrides or {}, environ, directory, named)
+    settings = load(AgentSettings, overrides or {}, environ, directory, named)
     if not settings.token_file:
         return settings
     tokens = _read_tokens(settings.token_file)
@@ -265,7 +281,7 @@ def load_relay(
     named: Callable[[str], str] = option,
 ) -> RelaySettings:
     """A relay's settings, ``token`` filled in from ``token_file``. Otherwise like :func:`load_agent`."""
-    settings = _load(RelaySettings, overrides or {}, environ, directory, named)
+    settings = load(RelaySettings, overrides or {}, environ, directory, named)
     if settings.token_file:
         settings = dataclasses.replace(settings, token=_read_tokens(settings.token_file))
     if settings.open and settings.token:
@@ -275,20 +291,21 @@ def load_relay(
     return settings
 
 
-def _load(
+def load(
     kind: type[Settings],
     overrides: Mapping[str, object],
     environ: Mapping[str, str] | None,
     directory: Path | None,
     named: Callable[[str], str],
 ) -> Settings:
+    """The settings of one kind, as its sources have them; see :func:`load_agent`."""
     readers = _readers(kind)
     given = {key: _Given(value, named(key)) for key, value in overrides.items() if value is not None}
     for key in given.keys() - readers.keys():
         _unknown(key, readers, "tunnelkit")
     levels = [
         given,
-        _environment(os.environ if environ is None else environ, readers),
+        _environment(os.environ if environ is None else environ, readers, _prefix(kind)),
         *(_file(path, kind) for path in _files(directory)),
     ]
     values = {}
@@ -297,9 +314,11 @@ def _load(
             values[key] = readers[key](it.value)
         except TunnelkitError as error:
             raise type(error)(f"{it.source}: {error.what}", hint=error.hint) from None
-        if key in _PATHS and values[key] != "-":
+        if key in _PATHS and values[key] not in _NO_PATHS:
             values[key] = str((it.base / Path(values[key]).expanduser()).absolute())
-    return kind(**values)
+    make: Any = kind
+    settings: Settings = make(**values)
+    return settings
 
 
 def _readers(kind: type[Any]) -> dict[str, Callable[[object], Any]]:
@@ -319,16 +338,17 @@ def _merge(levels: Iterable[Level]) -> Level:
     return merged
 
 
-def _environment(environ: Mapping[str, str], readers: Iterable[str]) -> Level:
+def _environment(environ: Mapping[str, str], readers: Iterable[str], prefix: str) -> Level:
     level = {}
-    known = {PREFIX + name.upper() for kind in (AgentSettings, RelaySettings) for name in _readers(kind)}
+    kinds: tuple[type[Any], ...] = (AgentSettings, *_tables().values())
+    known = {_prefix(kind) + name.upper() for kind in kinds for name in _readers(kind)}
     for variable, value in environ.items():
-        name = variable.removeprefix(PREFIX)
-        if name == variable:
+        if not variable.startswith(PREFIX):
             continue
-        if name.lower() in readers:
-            level[name.lower()] = _Given(value, variable)
-        elif variable not in known and _is_about_tokens(name):
+        name = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and name in readers:
+            level[name] = _Given(value, variable)
+        elif variable not in known and _is_about_tokens(variable.removeprefix(PREFIX)):
             # Others are left alone: Kubernetes sets TUNNELKIT_PORT for a service of that name.
             close = difflib.get_close_matches(variable, known, 1, cutoff=0)
             raise AuthMissingError(
@@ -340,6 +360,8 @@ def _environment(environ: Mapping[str, str], readers: Iterable[str]) -> Level:
 def _is_about_tokens(name: str) -> bool:
     """Whether ``name`` looks like an attempt at a setting that decides whom to trust."""
     words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT"}
+    if name.startswith("EGRESS_"):
+        words |= {"USERS", "CLIENT"}
     return any(difflib.get_close_matches(part, words, 1, cutoff=0.75) for part in (name, *name.split("_")))
 
 
@@ -364,14 +386,18 @@ def _file(path: Path, kind: type[Any]) -> Level:
         raise InvalidError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path} is not a TOML file: {error}") from None
-    serve = table.pop("serve", {})
-    if not isinstance(serve, dict):
-        raise InvalidError(f"{path}: serve is not a table", hint="Write [serve] above the relay's settings")
+    chosen, prefix = table, ""
+    kinds = _tables()
+    for name in kinds:
+        inner = table.pop(name, {})
+        if not isinstance(inner, dict):
+            raise InvalidError(f"{path}: {name} is not a table", hint=f"Write [{name}] above its settings")
+        for key in inner:
+            _unknown(key, _readers(kinds[name]), f"{path}, in [{name}]")
+        if kind is kinds[name]:
+            chosen, prefix = inner, f"{name}."
     for key in table:
-        _unknown(key, [*_readers(AgentSettings), "serve"], str(path))
-    for key in serve:
-        _unknown(key, _readers(RelaySettings), f"{path}, in [serve]")
-    chosen, prefix = (serve, "serve.") if kind is RelaySettings else (table, "")
+        _unknown(key, [*_readers(AgentSettings), *kinds], str(path))
     return {key: _Given(value, f"{path}: {prefix}{key}", path.parent) for key, value in chosen.items()}
 
 

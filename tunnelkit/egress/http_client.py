@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tunnelkit.egress.access import Access
 from tunnelkit.egress.http_origin import VIA, HttpOrigin
 from tunnelkit.egress.http_pages import refusal
-from tunnelkit.errors import ProxyAuthError, TunnelkitError
+from tunnelkit.errors import DestinationDeniedError, ProxyAuthError, TunnelkitError
 from tunnelkit.net.http_connection import HttpConnection
 from tunnelkit.net.pump import READ_SIZE
 from tunnelkit.net.sockets import AnySocket
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["HttpClient"]
 
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+_DENIED = "The proxy's rules do not let anybody go there"
 
 REUSE_AT_ONCE = 1.0
 """A request that must not be sent twice goes out on a connection used at most this many seconds ago,
@@ -241,7 +243,8 @@ class HttpClient(HttpConnection):
     def _open_failed(self, error: TunnelkitError) -> None:
         self._task = None
         if self._state is not _State.CLOSED:
-            self.refuse(0, error.code, error.what)
+            denied = isinstance(error, DestinationDeniedError)  # whose words name resolved addresses
+            self.refuse(0, error.code, _DENIED if denied else error.what)
 
     # --- CONNECT --------------------------------------------------------------------------------
 

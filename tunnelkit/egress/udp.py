@@ -117,7 +117,7 @@ class Association:
                 held.append(payload)
             return
         try:
-            address = dialer.resolve_now(*place, client=self._who)
+            address = dialer.resolve_now(*place)
         except TunnelkitError:
             self._found(place, None)
             return
