@@ -71,7 +71,7 @@ class Dialer:
 def joined(pump: Pump, stream: Stream) -> socket.socket:
     """The client's end of a connection that is joined with ``stream``."""
     client, inside = tcp_pair()
-    join = Join(pump, inside, stream, lambda join, code: None)
+    join = Join(pump, inside, stream, lambda *_: None)
     stream.use(join)
     join.start()
     stream.resume()

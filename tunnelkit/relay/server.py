@@ -46,7 +46,8 @@ class Relay:
     addresses, made when the relay starts; None: they may not. ``splice``: False moves all bytes
     through user space.
 
-    Raises AuthMissingError, AddressInUseError and InvalidError when it starts.
+    Raises AuthMissingError, AddressInUseError, InvalidError and what ``exit_dialer`` raises when it
+    starts.
     """
 
     def __init__(  # noqa: PLR0913 - configuration, by keyword only
@@ -108,11 +109,10 @@ class Relay:
     async def start(self) -> Self:
         """Listen. Returns when visitors can come."""
         loop = asyncio.get_running_loop()
+        dialer = None if self._exit_dialer is None else self._exit_dialer()
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
-        service = None
-        if self._exit_dialer is not None:
-            service = ExitService(self._pump, self._exit_dialer(), owner="egress")
+        service = None if dialer is None else ExitService(self._pump, dialer, owner="egress")
         self._egress = Egress(self._pump, self._registry, self.limits, service)
         self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone, self._egress)
         self._http = HttpIngress(
@@ -128,10 +128,12 @@ class Relay:
             for address in self._listen:
                 sock = bind(address.host, address.port)
                 self._listeners.append(Listener(loop, sock, self._http.accept))
-                if service is not None:
-                    service.dialer.add_listener(*self._listeners[-1].address)
+                if dialer is not None:
+                    dialer.add_listener(*self._listeners[-1].address)
         except BaseException:
             self._stop_listening()
+            if dialer is not None:
+                dialer.close()
             self._pump.close()
             raise
         first = self._listen[0]

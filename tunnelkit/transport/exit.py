@@ -81,7 +81,7 @@ class ExitService:
     """Joins streams with connections that ``dialer`` makes to wherever each wants to go."""
 
     def __init__(self, pump: Pump, dialer: ExitDialer, *, owner: str) -> None:
-        self.dialer = dialer
+        self._dialer = dialer
         self.traffic = Traffic()
         self._pump = pump
         self._tasks = Tasks(owner)
@@ -100,7 +100,7 @@ class ExitService:
             return
         try:
             host, port = _host_port(request.target)
-            attempt = self.dialer.attempt(host, port, client=client, rules=rules)
+            attempt = self._dialer.attempt(host, port, client=client, rules=rules)
             leg = attempt.now()
         except TunnelkitError as error:
             self._failed(channel, request, client, error)
@@ -161,7 +161,7 @@ class ExitService:
         try:
             await self._tasks.close()
         finally:
-            self.dialer.close()
+            self._dialer.close()
 
 
 def _host_port(target: str) -> tuple[str, int]:
