@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunnelkit.agent import Agent, RelayEgress
 from tunnelkit.agent.events import Listener, ignore
-from tunnelkit.config import AgentSettings, EgressSettings, RelaySettings
+from tunnelkit.config import AgentSettings, EgressSettings, ExitSettings, Masked, RelaySettings
+from tunnelkit.config.tokens import relay_token
 from tunnelkit.egress import EgressProxy, User, UserLimits, parse_users
 from tunnelkit.egress import Limits as EgressLimits
 from tunnelkit.egress.access import OnAccess
-from tunnelkit.errors import AuthMissingError
-from tunnelkit.relay import Limits, Relay
+from tunnelkit.egress.dialer import EgressDialer
+from tunnelkit.egress.exits import LentDialer
+from tunnelkit.egress.pin import PinPool
+from tunnelkit.egress.policy import Policy
+from tunnelkit.errors import AuthMissingError, InvalidError
+from tunnelkit.net.resolve import Resolver
+from tunnelkit.relay import Limits, Relay, Rights, TokenList
+from tunnelkit.transport.exit import EXIT_CONNECT_TIMEOUT, ExitDialer
 
-__all__ = ["Connection", "connected_agent", "embedded_relay", "make_egress", "make_relay"]
+__all__ = [
+    "Connection",
+    "connected_agent",
+    "embedded_relay",
+    "exit_dialer",
+    "make_egress",
+    "make_relay",
+]
 
 LOOPBACK = "127.0.0.1"
 
 
 def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
     """The relay that ``settings`` describe, not started yet. Raises AuthMissingError, InvalidError."""
+    lent = None
+    if settings.egress_source_ip:
+        lent = _lending(settings.egress_source_ip, settings.egress_rules)
+    elif settings.egress_rules:
+        raise InvalidError("Rules for the relay's egress, and no address to leave from", hint="Give both")
     return Relay(
         listen=settings.listen,
         domain=settings.domain,
         tcp_ports=settings.tcp_ports,
-        tokens=[token.reveal() for token in settings.token],
+        tokens=TokenList(dict(map(_rights, settings.token))) if settings.token else (),
         anyone=settings.open,
+        exit_dialer=lent,
         limits=Limits(
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
@@ -37,6 +57,40 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
         ),
         splice=splice,
     )
+
+
+def _rights(setting: Masked) -> tuple[str, Rights]:
+    """A token and what it may do."""
+    token = relay_token(setting)
+    rights = Rights(destinations=token.rules)
+    Policy.parse(token.rules)  # raises now, and not when somebody leaves
+    if token.by is not None:
+        rights = replace(rights, proxies=token.by)
+    if token.offers is not None:
+        rights = replace(rights, offers=token.offers)
+    return token.reveal(), rights
+
+
+def exit_dialer(settings: ExitSettings) -> ExitDialer:
+    """What dials for the exit that ``settings`` describe. Raises InvalidError, ProxyUnavailable."""
+    return _lending(settings.source_ip, settings.rules)()
+
+
+def _lending(source_ips: Iterable[str], rules: Iterable[str]) -> Callable[[], ExitDialer]:
+    """What makes a dialer that others leave by, once there is a loop. Raises InvalidError at once."""
+    addresses = tuple(source_ips)
+    pins = PinPool(addresses) if addresses else None
+    policy = Policy.parse(rules)
+
+    def lend() -> ExitDialer:
+        if pins is not None:
+            pins.check()
+        dialer = EgressDialer(
+            policy=policy, resolver=Resolver(), pins=pins, connect_timeout=EXIT_CONNECT_TIMEOUT
+        )
+        return LentDialer(dialer)
+
+    return lend
 
 
 def make_egress(

@@ -6,30 +6,16 @@ from typing import Any
 
 import click
 
-from tunnelkit.cli.common import example
+from tunnelkit.cli.common import example, take_rules
 
 __all__ = ["egress"]
-
-RULES = ("allow", "deny")
 
 
 class _Ordered(click.Group):
     """``--allow`` and ``--deny`` as one list, for their order among each other decides."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        rules: list[str] = []
-        rest: list[str] = []
-        words = iter(args)
-        for word in words:
-            name, equals, value = word.partition("=")
-            if name.removeprefix("--") not in RULES or not name.startswith("--"):
-                rest.append(word)
-                continue
-            if not equals and (value := next(words, None)) is None:  # type: ignore[assignment]
-                rest.append(word)  # which click complains of
-                break
-            rules.append(f"{name.removeprefix('--')} {value}")
-        ctx.obj = rules
+        ctx.obj, rest = take_rules(args)
         return super().parse_args(ctx, rest)
 
 

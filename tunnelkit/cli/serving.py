@@ -27,6 +27,8 @@ async def _serve(settings: RelaySettings, stop: Stop) -> None:
         for warning in _warnings(settings, addresses):
             err.line(f"warning: {warning}")
         err.line(_offer(settings))
+        if settings.egress_source_ip:
+            err.line(f"egress: proxies leave from {', '.join(settings.egress_source_ip)}")
         for address in addresses:
             err.line(f"listening on ws://{address}")
         await stop.asked.wait()

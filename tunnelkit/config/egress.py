@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,11 @@ from tunnelkit.config.settings import (
     _listen,
     _positive,
     _relay,
+    _rules,
     _seconds,
     _switch,
     _text,
+    _texts,
     load,
     option,
 )
@@ -24,27 +26,11 @@ from tunnelkit.errors import AuthMissingError, InvalidError
 __all__ = ["EgressSettings", "load_egress"]
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.replace(",", " ").split()
-    if not isinstance(value, Iterable) or not (texts := tuple(map(_filled, value))):
-        raise InvalidError("Empty", hint="Leave it out, or say what it is")
-    return texts
-
-
 def _clients(value: object) -> tuple[str, ...]:
     try:
         return _texts(value)
     except InvalidError:
         raise AuthMissingError("There is no client address", hint="Give addresses or CIDRs") from None
-
-
-def _rules(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [line for line in value.replace(";", "\n").splitlines() if line.strip()]
-    if not isinstance(value, Iterable):
-        raise InvalidError("No rules", hint='Give a list of "allow …" and "deny …"')
-    return tuple(map(_filled, value))
 
 
 def _users(value: object) -> str:
