@@ -216,6 +216,8 @@ class Resolver:
             answer = self._lookup(lookup.host)
         except OSError as error:
             answer = error
+        except Exception as error:  # noqa: BLE001 - a thread that dies would keep its place for ever
+            answer = OSError(f"the lookup failed: {error}")
         with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(self._looked_up, lookup, client, answer)
 
