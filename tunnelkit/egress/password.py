@@ -18,7 +18,7 @@ from typing import Self
 
 from tunnelkit.errors import InvalidError
 
-__all__ = ["MAX_PASSWORD", "PasswordHash", "hash_password"]
+__all__ = ["PasswordHash", "hash_password", "is_password"]
 
 LOG_N, BLOCK, PARALLEL = 14, 8, 5
 """OWASP's cheat sheet on storing passwords asks for this of scrypt, in its variant with 16 MiB."""
@@ -96,10 +96,15 @@ class PasswordHash:
 _HINT = "A hash starts with $scrypt$; make one with: tunnelkit egress --hash-password"
 
 
+def is_password(password: str) -> bool:
+    """Whether ``password`` can be one. Zeros cannot: at its end, the HMAC in scrypt ignores them."""
+    return 0 < len(password.encode(errors="surrogateescape")) <= MAX_PASSWORD and "\0" not in password
+
+
 def hash_password(password: str) -> str:
     """The hash to keep of ``password``; takes a fifth of a second. InvalidError for an empty one."""
-    if not 0 < len(password.encode(errors="surrogateescape")) <= MAX_PASSWORD:
-        raise InvalidError(f"A password has 1 to {MAX_PASSWORD} bytes")
+    if not is_password(password):
+        raise InvalidError(f"A password has 1 to {MAX_PASSWORD} bytes, and no zero among them")
     return str(PasswordHash.make(password))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tunnelkit.egress.password import MAX_PASSWORD, PasswordHash, hash_password
+from tunnelkit.egress.password import PasswordHash, hash_password, is_password
 from tunnelkit.errors import AuthMissingError, InvalidError, UserLimitError
 from tunnelkit.wire.address import ip_address
 from tunnelkit.wire.address_class import IpNetwork, plain
@@ -51,19 +51,21 @@ def parse_users(text: str) -> list[User]:
         try:
             if not colon:
                 raise InvalidError("There is no colon", hint="A line is NAME:HASH")
-            users.append(_checked(User(name.strip(), password_hash.strip()))[0])
+            user = User(name.strip(), password_hash.strip())
+            _parsed(user)
         except InvalidError as error:
             raise AuthMissingError(f"Users, line {number}: {error.what}", hint=error.hint) from error
+        users.append(user)
     return users
 
 
-def _checked(user: User) -> tuple[User, PasswordHash]:
+def _parsed(user: User) -> PasswordHash:
     name = user.name
     if not 0 < len(name.encode(errors="replace")) <= MAX_NAME or ":" in name or not name.isprintable():
         raise InvalidError(
             "That is no user name", hint=f"A name has 1 to {MAX_NAME} bytes, no colon and nothing invisible"
         )
-    return user, PasswordHash.parse(user.password_hash)
+    return PasswordHash.parse(user.password_hash)
 
 
 class Users:
@@ -79,12 +81,12 @@ class Users:
         self._hashes: dict[str, PasswordHash] = {}
         for user in users:
             try:
-                _, self_hash = _checked(user)
+                hashed = _parsed(user)
             except InvalidError as error:
                 raise AuthMissingError(f"A user: {error.what}", hint=error.hint) from error
             if user.name in self._hashes:
                 raise AuthMissingError(f"The user {user.name!r} is there twice", hint="Remove one of the two")
-            self._hashes[user.name] = self_hash
+            self._hashes[user.name] = hashed
         if not self._hashes:
             raise AuthMissingError("There is no user", hint="Add lines NAME:HASH to the users' file")
         # To be as slow for a name that is none.
@@ -103,6 +105,8 @@ class Users:
 
     def check_now(self, username: str, password: str) -> bool | None:
         """Whether the password is right, if that is known already; None: :meth:`check` it."""
+        if not is_password(password):
+            return False
         digest = self._digest(username, password)
         if hmac.compare_digest(self._right.get(username, self._key), digest):
             return True
@@ -116,8 +120,6 @@ class Users:
         known = self.check_now(username, password)
         if known is not None:
             return known
-        if len(password) > MAX_PASSWORD:
-            return False
         if self._waiting[client] >= MAX_CHECKS_OF_CLIENT or self._waiting.total() >= MAX_CHECKS:
             raise UserLimitError("Too many passwords wait to be checked", hint="Try again in a moment")
         hashed = self._hashes.get(username, self._nobody)
