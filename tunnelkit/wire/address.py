@@ -148,6 +148,8 @@ def _host_hint(authority: str) -> str | None:
 
 def ip_address(host: str) -> IpAddress | None:
     """The address that ``host`` is: dotted decimal, or IPv6 without brackets. None for a name."""
+    if ":" not in host and not host[-1:].isdigit():
+        return None  # as nearly all names are told, without the price of an exception
     _, percent, zone = host.partition("%")
     if percent and not _ZONE.fullmatch(zone):
         return None
