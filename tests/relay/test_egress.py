@@ -308,6 +308,41 @@ async def test_in_a_zone_a_client_and_a_destination_keep_their_exit() -> None:
             )
 
 
+async def test_what_an_exit_says_is_passed_on_only_as_far_as_it_is_fit_for_a_log() -> None:
+    async with site() as it:
+        control = await it.offer()
+        channel = await it.channel()
+        await channel.say(Open(1, 0, "me", target="h:1", exit="office"))
+        await control.hear(Need)
+        far = await it.exit.channel(1)
+        opening = await far.hear(Open)
+        await far.say(Error(opening.stream, "proxy\nerror", "\x1b[2J" + "x" * 3000))
+        refused = await channel.hear(Error)
+        assert (refused.code, refused.what) == ("proxyerror", "[2J" + "x" * 296)
+        await channel.say(End(0))
+        await channel.hear(Ready)
+        await far.hear(End)
+        await far.say(Ready(opening.stream))
+        await channel.say(Open(2, 0, "me", target="h:1", exit="office"))
+        await far.say(Opened((await far.hear(Open)).stream, "\n" * 2000 + "1"))
+        assert (await channel.hear(Opened)).source == ""
+
+
+async def test_a_relay_that_shuts_down_lets_what_runs_finish_and_nothing_new_leave() -> None:
+    async with Service(echo) as service, site() as it:
+        running, other = await it.channel(), await it.channel()
+        await running.say(Open(1, 0, "me", target=f"127.0.0.1:{service.port}"))
+        await running.hear(Opened)
+        closing = asyncio.create_task(it.relay.close(grace=10))
+        await until(lambda: it.relay._door.draining)
+        await other.say(Open(1, 0, "me", target=f"127.0.0.1:{service.port}"))
+        assert (await other.hear(Error)).code == "relay_unreachable"
+        await running.say(running.frame(b"last"), End(4))
+        assert await running.hear_payload(4) == b"last"
+        await running.hear(Ready)
+        await closing
+
+
 def test_rules_that_are_too_long_to_travel_are_refused_where_they_are_written() -> None:
     with pytest.raises(errors.InvalidError):
         Rights(destinations=("allow " + "x" * MAX_RULES,))

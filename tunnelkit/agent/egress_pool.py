@@ -14,8 +14,9 @@ from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import StreamUser
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.transport.channels import Channel, OpenerChannel, OpenerOwner
+from tunnelkit.transport.exit import MAX_VISITOR, MAX_WORDS
 from tunnelkit.wire.channel import State
-from tunnelkit.wire.messages import Message, Open
+from tunnelkit.wire.messages import Message, Open, plain_text
 
 __all__ = ["EgressPool", "EgressStream", "UnansweredError"]
 
@@ -86,7 +87,7 @@ class EgressStream(OpenerChannel):
         return self._answer
 
     def _has_opened(self, source: str) -> None:
-        self.source = source
+        self.source = plain_text(source, MAX_VISITOR)
         self._held = held = _Held()
         super().use(held)
         self.pause()
@@ -94,7 +95,7 @@ class EgressStream(OpenerChannel):
             self._answer.set_result(None)
 
     def refused(self, code: str, what: str) -> None:
-        self._fail(from_code(code, what))
+        self._fail(from_code(plain_text(code, MAX_VISITOR), plain_text(what, MAX_WORDS)))
 
     def aborted(self, code: str) -> None:
         self._fail(UnansweredError(code))

@@ -17,9 +17,10 @@ from tunnelkit.cli.output import is_terminal, stderr, stdout
 from tunnelkit.cli.running import Stop, drain, run
 from tunnelkit.compose import make_egress
 from tunnelkit.config import AgentSettings, EgressSettings, load_agent, load_egress
-from tunnelkit.egress import Access, hash_password, parse_users
+from tunnelkit.egress import Access, EgressProxy, hash_password, parse_users
 from tunnelkit.egress.access import OnAccess
-from tunnelkit.errors import AuthMissingError, InvalidError
+from tunnelkit.errors import AuthMissingError, InvalidError, TunnelkitError
+from tunnelkit.net.tasks import Tasks
 from tunnelkit.wire.address import Endpoint, is_loopback
 
 __all__ = ["serve_clients", "write_user"]
@@ -54,8 +55,18 @@ async def _serve(
         err.line(_way_out(settings))
         for address in addresses:
             err.line(f"listening for SOCKS and HTTP on {address}")
+        tasks = Tasks("command")
+        tasks.spawn(_warn_of_no_way(proxy), "look for the way out")
         await stop.asked.wait()
+        await tasks.close()
         await drain(proxy.close, settings.grace, stop)
+
+
+async def _warn_of_no_way(proxy: EgressProxy) -> None:
+    try:
+        await proxy.check()
+    except TunnelkitError as error:
+        stderr().line(f"warning: {error}")
 
 
 def _warnings(settings: EgressSettings, addresses: list[Endpoint]) -> list[str]:

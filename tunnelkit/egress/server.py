@@ -45,6 +45,9 @@ class Exit(Protocol):
     async def open(self, target: Target, /) -> Outgoing:
         """See :class:`~tunnelkit.net.stream.Opener`."""
 
+    async def check(self) -> None:
+        """Return if connections can leave from there now; raises as :meth:`open` does."""
+
     async def close(self) -> None:
         """End all of it."""
 
@@ -153,6 +156,16 @@ class EgressProxy:
         self._running = True
         self._tasks.spawn(self._clock(), "clock")
         return self
+
+    async def check(self) -> None:
+        """Return if connections can leave now: from the pinned addresses, or by ``via``.
+
+        Raises ProxyUnavailable; of ``via`` NoExitError, ExitAwayError, ExitNotAllowedError, RelayError.
+        """
+        if self.pins is not None:
+            self.pins.check()
+        if self._via is not None:
+            await self._via.check()
 
     async def _opener(self) -> Opener:
         if self._via is not None:

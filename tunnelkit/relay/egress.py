@@ -15,6 +15,7 @@ from tunnelkit.errors import (
     InvalidTargetError,
     LimitError,
     NoExitError,
+    RelayUnreachableError,
     TunnelkitError,
 )
 from tunnelkit.net.pump import Pump
@@ -25,8 +26,8 @@ from tunnelkit.relay.registry import Away, Registry, RelayTunnel
 from tunnelkit.relay.session import AgentAwayError, AgentSession
 from tunnelkit.transport.accept import Early
 from tunnelkit.transport.channels import AcceptorChannel, OpenerChannel
-from tunnelkit.transport.exit import MAX_VISITOR, ExitService
-from tunnelkit.wire.messages import Open
+from tunnelkit.transport.exit import MAX_VISITOR, MAX_WORDS, ExitService
+from tunnelkit.wire.messages import Open, plain_text
 
 __all__ = ["Egress"]
 
@@ -53,6 +54,7 @@ class Egress:
         self._service = service
         self._exits: dict[str, RelayTunnel] = {}
         self._zones: dict[str, dict[str, RelayTunnel]] = {}
+        self._draining = False
         self._passages: set[_Passage] = set()
 
     @property
@@ -105,6 +107,8 @@ class Egress:
     def open(self, session: AgentSession, channel: AcceptorChannel, request: Open) -> None:
         """A proxy opens a stream on its egress channel."""
         try:
+            if self._draining:
+                raise RelayUnreachableError("The relay shuts down", hint="Try again later")
             if session.identity.anonymous:
                 raise ExitNotAllowedError("Leaving by a relay needs a token")
             request = _checked(session, request)
@@ -143,6 +147,10 @@ class Egress:
     def over(self, passage: _Passage) -> None:
         self._passages.discard(passage)
 
+    def drain(self) -> None:
+        """Let nothing more leave; what runs goes on."""
+        self._draining = True
+
     async def close(self) -> None:
         """End all streams now."""
         await self.tasks.close()
@@ -157,14 +165,13 @@ def _checked(session: AgentSession, request: Open) -> Open:
     target = request.target
     if not (target.isascii() and target.isprintable()) or len(target) > MAX_TARGET:
         raise InvalidTargetError("A destination that is no HOST:PORT")
-    who = "".join(filter(str.isprintable, request.visitor[:MAX_VISITOR]))
     return Open(
         request.stream,
         0,
-        f"{session.identity.name}/{who}",
-        probe="".join(filter(str.isalnum, request.probe[:MAX_VISITOR])),
+        f"{session.identity.name}/{plain_text(request.visitor, MAX_VISITOR)}",
+        probe=plain_text(request.probe, MAX_VISITOR),
         target=target,
-        exit="".join(filter(str.isprintable, request.exit[:MAX_VISITOR])),
+        exit=plain_text(request.exit, MAX_VISITOR),
         rules=session.identity.rights.destinations,
     )
 
@@ -236,7 +243,7 @@ class _Passage:
     def _opened(self, source: str) -> None:
         far = self._far
         assert far is not None
-        self._near.accept_egress(source)
+        self._near.accept_egress(plain_text(source, MAX_VISITOR))
         self._join = join = StreamJoin(self._egress.pump, self._near, far, self._done)
         far.use(join.second)
         self._early.hand_over(join.first)
@@ -255,7 +262,7 @@ class _Passage:
     def refused(self, code: str, what: str) -> None:
         self._egress.over(self)
         if self._early.waits:
-            self._near.refuse(code, what)
+            self._near.refuse(plain_text(code, MAX_VISITOR), plain_text(what, MAX_WORDS))
 
     def aborted(self, code: str) -> None:
         egress = self._egress

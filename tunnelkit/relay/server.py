@@ -239,6 +239,7 @@ class Relay:
                         tunnel.listener.close()
             self._door.drain()
             self._http.drain()
+            self._egress.drain()
             await self._drained(grace)
 
     def _has_closed(self) -> None:

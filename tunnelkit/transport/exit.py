@@ -15,9 +15,17 @@ from tunnelkit.net.pump import Join, Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.transport.accept import Early, Traffic, answer_probe
 from tunnelkit.transport.channels import AcceptorChannel
-from tunnelkit.wire.messages import Open
+from tunnelkit.wire.messages import Open, plain_text
 
-__all__ = ["EXIT_CONNECT_TIMEOUT", "MAX_VISITOR", "ExitAttempt", "ExitDialer", "ExitLeg", "ExitService"]
+__all__ = [
+    "EXIT_CONNECT_TIMEOUT",
+    "MAX_VISITOR",
+    "MAX_WORDS",
+    "ExitAttempt",
+    "ExitDialer",
+    "ExitLeg",
+    "ExitService",
+]
 
 log = logging.getLogger("tunnelkit")
 
@@ -27,6 +35,10 @@ answer (15 s), so that it hears why."""
 
 MAX_VISITOR = 128
 """Characters of what a proxy calls its user; a user name has fewer."""
+
+
+MAX_WORDS = 300
+"""Characters of why there is no connection that are passed on."""
 
 
 class ExitLeg(Protocol):
@@ -153,7 +165,7 @@ class ExitService:
     def _failed(self, channel: AcceptorChannel, request: Open, client: str, error: TunnelkitError) -> None:
         self.traffic.failed += 1
         log.info("exit: %s to %s: %s", client, request.target, error)
-        channel.refuse(error.code, error.what)
+        channel.refuse(error.code, plain_text(error.what, MAX_WORDS))
 
     async def close(self, code: str) -> None:
         """End all connections now."""

@@ -49,6 +49,7 @@ __all__ = [
     "decode_control_to_agent",
     "decode_control_to_relay",
     "encode",
+    "plain_text",
 ]
 
 PROTOCOL = "tunnelkit.v1"
@@ -255,6 +256,11 @@ _known = frozenset(
 
 encode = msgspec.json.Encoder().encode
 """The JSON text of a message, as bytes."""
+
+
+def plain_text(text: str, limit: int) -> str:
+    """``text`` of the other side, fit to be logged, shown and passed on."""
+    return "".join(filter(str.isprintable, text[:limit]))
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
