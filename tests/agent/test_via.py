@@ -13,17 +13,18 @@ import pytest
 
 from tests.e2e.http_support import Service, Wire
 from tests.e2e.tcp_support import QUICK, Forwarder, echo, event, hold, no_failures, until
+from tests.support.addresses import free_port
 from tests.support.chain import read_all, send_and_end
 from tests.support.exits import Dialer, joined
 from tests.support.scripted import PATIENCE, ScriptedRelay
 from tunnelkit import errors
-from tunnelkit.agent import Agent, Event, RelayEgress
+from tunnelkit.agent import Agent, Event, RelayEgress, egress_pool
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import hard_close
 from tunnelkit.net.stream import Target
 from tunnelkit.relay import Limits, Relay
 from tunnelkit.relay.auth import Rights, TokenList
-from tunnelkit.wire.messages import Hello, Welcome
+from tunnelkit.wire.messages import Cancel, Hello, Open, Welcome
 
 TOKEN = "hush"
 
@@ -376,6 +377,39 @@ async def test_a_relay_of_before_is_not_asked_for_what_it_does_not_know() -> Non
     pump.close()
 
 
+async def test_a_relay_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress_pool, "ANSWER_TIMEOUT", 0.1)
+    pump = Pump(asyncio.get_running_loop())
+    async with ScriptedRelay() as relay:
+        via = RelayEgress(relay.url, token=TOKEN)
+        starting = asyncio.create_task(via.start(pump))
+        control = await relay.control()
+        await control.hear(Hello)
+        await control.say(Welcome("session", "secret", egress=True, ping_interval=0.2, ping_timeout=9))
+        await starting
+        opening = asyncio.create_task(via.open(Target("127.0.0.1", 9, "c")))
+        channel = await relay.channel()
+        await channel.hear(Open)
+        with pytest.raises(errors.DestinationTimeoutError):
+            await opening
+        assert (await control.hear(Cancel)).code == "timeout"
+        await channel.end()  # it is not used again
+        await via.close()
+    pump.close()
+
+
+async def test_channels_that_nobody_uses_are_closed_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Service(echo) as service, leaving() as site:
+        clients = [await site.client(service.port) for _ in range(3)]
+        for client in clients:
+            client.shutdown()
+            assert await client.ended()
+        await until(lambda: site.idle)
+        assert len(site.via._pool.channels) == 3
+        site.via._pool.tick(site.pump.loop.time() + egress_pool.CHANNEL_IDLE + 1)
+        assert len(site.via._pool.channels) == 1
+
+
 # --- connections that are lost --------------------------------------------------------------------
 
 
@@ -408,9 +442,6 @@ async def test_streams_outlive_a_lost_control_connection_and_new_ones_wait_for_i
 
 
 async def test_a_relay_that_is_gone_is_said_in_time_and_one_that_is_back_is_used(monkeypatch) -> None:
-    from tests.support.addresses import free_port
-    from tunnelkit.agent import egress_pool
-
     monkeypatch.setattr(egress_pool, "AWAY_WAIT", 0.1)
     pump = Pump(asyncio.get_running_loop())
     dialer, port = Dialer(), free_port()

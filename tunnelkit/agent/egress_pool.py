@@ -8,7 +8,13 @@ from collections import deque
 from collections.abc import Callable
 
 from tunnelkit.agent.pool import DIAL_TRIES, DIALS, Dial
-from tunnelkit.errors import LimitError, RelayUnreachableError, TunnelkitError, from_code
+from tunnelkit.errors import (
+    DestinationTimeoutError,
+    LimitError,
+    RelayUnreachableError,
+    TunnelkitError,
+    from_code,
+)
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import StreamUser
@@ -22,11 +28,18 @@ __all__ = ["EgressPool", "EgressStream", "UnansweredError"]
 
 log = logging.getLogger("tunnelkit")
 
+CHANNEL_IDLE = 60.0
+"""Seconds after which idle data channels beyond the first are closed."""
+
 CHANNEL_WAIT = 10.0
 """Seconds to wait for a data channel: the time of a few lost packets on the way."""
 
 AWAY_WAIT = 3.0
 """Seconds to wait for a relay that is away: one fast reconnect."""
+
+ANSWER_TIMEOUT = 20.0
+"""Seconds for a relay to answer ``open``: longer than an exit behind it has. Looked at a few times in a ping
+interval, so that no stream needs a timer of its own."""
 
 MAX_WAITING = 1024
 """Streams that wait for a data channel; the next one fails at once."""
@@ -100,6 +113,11 @@ class EgressStream(OpenerChannel):
     def aborted(self, code: str) -> None:
         self._fail(UnansweredError(code))
 
+    def give_up(self) -> None:
+        """The relay has not answered in time."""
+        self.cancel("timeout")
+        self._fail(DestinationTimeoutError("The relay did not answer in time"))
+
     def _fail(self, error: Exception) -> None:
         if not self._answer.done():
             self._answer.set_exception(error)
@@ -151,6 +169,7 @@ class EgressPool:
         self._limit = 0
         self._is_connected = False
         self._idle: list[EgressStream] = []
+        self._asking: dict[OpenerChannel, float] = {}  # in the order of their deadlines
         self._waiting: deque[asyncio.Future[EgressStream]] = deque()
         self._dials = asyncio.Semaphore(DIALS)
         self._dialling = 0
@@ -186,6 +205,11 @@ class EgressPool:
             channel.lost(code)
 
     # --- channels -------------------------------------------------------------------------------
+
+    def ask(self, channel: EgressStream, request: Open) -> asyncio.Future[None]:
+        """Open a stream on ``channel``; see :meth:`EgressStream.ask`."""
+        self._asking[channel] = self._pump.loop.time() + ANSWER_TIMEOUT
+        return channel.ask(request)
 
     async def acquire(self) -> EgressStream:
         """A free channel, waited for. Raises RelayUnreachableError, LimitError, and :attr:`failure`."""
@@ -265,14 +289,22 @@ class EgressPool:
         channel.start(received)
         self.channel_free(channel)
 
-    def trim(self, latest: float) -> None:
-        """Close idle channels beyond the first that were last used before ``latest``."""
-        while len(self._idle) > 1 and self._idle[0].idle_since < latest:
+    def tick(self, now: float) -> None:
+        """End what has waited for too long: for an answer, or for a stream."""
+        while self._asking:
+            channel, deadline = next(iter(self._asking.items()))
+            if deadline > now:
+                break
+            del self._asking[channel]
+            assert isinstance(channel, EgressStream)
+            channel.give_up()
+        while len(self._idle) > 1 and self._idle[0].idle_since < now - CHANNEL_IDLE:
             self._idle[0].lost("closed")
 
     # --- the owner of its channels ----------------------------------------------------------------
 
-    def channel_answered(self, channel: OpenerChannel) -> None: ...
+    def channel_answered(self, channel: OpenerChannel) -> None:
+        self._asking.pop(channel, None)
 
     def channel_free(self, channel: OpenerChannel) -> None:
         assert isinstance(channel, EgressStream)
@@ -286,9 +318,12 @@ class EgressPool:
         self._idle.append(channel)
 
     def channel_gone(self, channel: Channel) -> None:
-        self.channels.pop(channel.number, None)
-        if channel in self._idle:
-            self._idle.remove(channel)
+        gone = self.channels.pop(channel.number, None)
+        if gone is None:
+            return
+        self._asking.pop(gone, None)
+        if gone in self._idle:
+            self._idle.remove(gone)
         if self._waiting:
             self._ask()
 

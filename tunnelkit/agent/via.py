@@ -21,11 +21,8 @@ from tunnelkit.wire.address import Endpoint, normal_host, tunnel_name
 
 __all__ = ["RelayEgress"]
 
-ANSWER_TIMEOUT = 20.0
-"""Seconds for a relay to answer ``open``: longer than an exit behind it has."""
-
-CHANNEL_IDLE = 60.0
-"""Seconds after which idle data channels beyond the first are closed."""
+PROBE_TIMEOUT = 10.0
+"""Seconds for a probe to come back once its stream is there."""
 
 MAX_TRIES = 3
 """Data channels tried for one stream, where they end before the relay has answered."""
@@ -87,7 +84,7 @@ class RelayEgress(Session):
             stream.use(answer)
             stream.end(delivered=False)
             stream.resume()
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(PROBE_TIMEOUT):
                 if await answer.done != nonce.encode():
                     raise errors.ExitAwayError("The probe of the exit did not come back")
         except TimeoutError:
@@ -112,14 +109,9 @@ class RelayEgress(Session):
     async def _opened(self, request: messages.Open) -> EgressStream:
         for last in (False,) * (MAX_TRIES - 1) + (True,):
             channel = await self._pool.acquire()
-            answer = channel.ask(request)
             try:
-                async with asyncio.timeout(ANSWER_TIMEOUT):
-                    await answer
+                await self._pool.ask(channel, request)
                 return channel
-            except TimeoutError:
-                channel.cancel("timeout")
-                raise errors.DestinationTimeoutError(f"The relay at {self.relay} did not answer") from None
             except UnansweredError:
                 if last:
                     break
@@ -173,7 +165,7 @@ class RelayEgress(Session):
         self._pool.connected(message.max_channels, failure)
 
     def _tick(self, now: float) -> None:
-        self._pool.trim(now - CHANNEL_IDLE)
+        self._pool.tick(now)
 
 
 def _exit(name: str) -> str:
