@@ -35,14 +35,18 @@ class NameServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and have those who wait for an answer give up: the threads of resolvers."""
+        """Stop, and wait until the threads of resolvers have given up, which wait for an answer."""
+        self.stop()
+        for thread in threading.enumerate():
+            if thread.name.startswith("resolve "):
+                thread.join(5)
+
+    def stop(self) -> None:
+        """Answer no more."""
         self._closed.set()
         self._sock.sendto(b"", self.address)
         self._thread.join()
         self._sock.close()
-        for thread in threading.enumerate():
-            if thread.name.startswith("resolve "):
-                thread.join(5)
 
     def lookup(self, host: str) -> Answer:
         """What :func:`tunnelkit.net.resolve.getaddrinfo` does, asking this server alone."""
