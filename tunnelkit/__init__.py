@@ -14,12 +14,22 @@ from tunnelkit._version import __version__
 from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from tunnelkit.agent import Agent
+    from tunnelkit.agent import Agent, RelayEgress
     from tunnelkit.egress import EgressProxy
     from tunnelkit.relay import Relay
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "EgressProxy", "Forwarding", "Relay", "Tunnel", "__version__", "errors", "forward"]
+__all__ = [
+    "Agent",
+    "EgressProxy",
+    "Forwarding",
+    "Relay",
+    "RelayEgress",
+    "Tunnel",
+    "__version__",
+    "errors",
+    "forward",
+]
 __all__ += errors.__all__
 
 _HOMES = {
@@ -27,6 +37,7 @@ _HOMES = {
     "EgressProxy": "tunnelkit.egress",
     "Forwarding": "tunnelkit.tunnel",
     "Relay": "tunnelkit.relay",
+    "RelayEgress": "tunnelkit.agent",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
 }
