@@ -105,7 +105,10 @@ class PinPool:
     def failed(self, address: str) -> None:
         """No connection could be begun from ``address``: look at it, and set it aside if it is gone."""
         if (pin := self._pins.get(address)) is not None:
+            known = pin.trouble
             self._examine(pin)
+            if pin.trouble and not known:
+                log.warning("cannot leave from %s for now: %s", pin.address, pin.trouble)
 
     def worked(self, address: str) -> None:
         """``address`` could be bound: it is no longer set aside."""
@@ -141,8 +144,6 @@ class PinPool:
             with socket.socket(pin.family, socket.SOCK_DGRAM) as sock:
                 sock.bind((pin.address, 0))
         except OSError as error:
-            if pin.trouble is None and pin.address in self._pins:
-                log.warning("cannot leave from %s for now: %s", pin.address, error.strerror)
             pin.trouble = error.strerror or str(error)
             pin.aside_until = self._clock() + SET_ASIDE
         else:
