@@ -48,7 +48,7 @@ def test_a_public_proxy_that_says_who_may_use_it(who: dict[str, Any]) -> None:
 
 
 async def test_an_address_that_is_not_of_this_machine() -> None:
-    with pytest.raises(ProxyUnavailable, match="192.0.2.1"):
+    with pytest.raises(ProxyUnavailable, match=r"192\.0\.2\.1"):
         await EgressProxy(source_ips=["192.0.2.1"]).start()
 
 

@@ -239,6 +239,8 @@ class PlainStream:
         self._failed = True
         self._pending = None
         self._give_pipe()
+        if self._read_ended:  # there is nothing to pass on; the caller is in the midst of something
+            self._pump.loop.call_soon(self._lost, "reset")
 
     # --- the end --------------------------------------------------------------------------------
 
