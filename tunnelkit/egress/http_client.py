@@ -12,20 +12,20 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from tunnelkit.egress.access import Access
+from tunnelkit.egress.http_body import RequestBody
+from tunnelkit.egress.http_login import HttpLogin
 from tunnelkit.egress.http_origin import VIA, HttpOrigin
 from tunnelkit.egress.http_pages import refusal
-from tunnelkit.errors import DestinationDeniedError, ProxyAuthError, TunnelkitError
+from tunnelkit.errors import ProxyAuthError, TunnelkitError
 from tunnelkit.net.http_connection import HttpConnection
 from tunnelkit.net.pump import READ_SIZE
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import Outgoing, Target
-from tunnelkit.wire.http_body import ChunkScanner
-from tunnelkit.wire.http_head import Framing, HeadError, RequestHead, build_request, find_head_end
+from tunnelkit.wire.http_head import HeadError, RequestHead, build_request, find_head_end
 from tunnelkit.wire.http_proxy import (
     CONNECT,
     Connect,
     Forward,
-    basic_credentials,
     parse_connect,
     parse_forward,
 )
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["HttpClient"]
 
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
-_DENIED = "The proxy's rules do not let anybody go there"
 
 REUSE_AT_ONCE = 1.0
 """A request that must not be sent twice goes out on a connection used at most this many seconds ago,
@@ -65,19 +63,19 @@ class HttpClient(HttpConnection):
 
     __slots__ = (
         "_access",
-        "_authorization",
         "_begun",
         "_buffer",
         "_front",
         "_keep",
         "_left",
+        "_login",
         "_moved",
         "_no_body",
         "_origin",
         "_previous",
         "_request",
+        "_request_body",
         "_retried",
-        "_scanner",
         "_sent_bytes",
         "_state",
         "_task",
@@ -85,7 +83,6 @@ class HttpClient(HttpConnection):
         "address",
         "head",
         "request_done",
-        "user",
     )
 
     head: RequestHead
@@ -93,12 +90,11 @@ class HttpClient(HttpConnection):
     def __init__(self, front: Front, sock: AnySocket, address: tuple[str, int]) -> None:
         super().__init__(front.pump, sock)
         self.address = address
-        self.user = ""
+        self._login = HttpLogin(front.users)
         self.request_done = True
         """Whether the current request has been passed on whole."""
         self._front = front
         self._access: Access | None = None  # of the current request
-        self._authorization = b""  # the credentials that were good
         self._begun = 0.0
         self._buffer = b""  # received and not yet looked at
         self._keep = True
@@ -109,7 +105,7 @@ class HttpClient(HttpConnection):
         self._previous: RequestHead | None = None  # clients say much the same each time
         self._request = b""  # the request as sent, while it may have to be sent again
         self._retried = False
-        self._scanner: ChunkScanner | None = None
+        self._request_body: RequestBody | None = None
         self._sent_bytes = 0
         self._state = _State.HEAD
         self._task: asyncio.Task[Any] | None = None
@@ -186,50 +182,33 @@ class HttpClient(HttpConnection):
         self._buffer = data[end:]
         self._state = _State.WAIT
         protocol = "connect" if isinstance(wanted, Connect) else "http"
-        self._access = Access(self.address, protocol, self.user, wanted.host, wanted.port)
+        self._access = Access(self.address, protocol, self._login.user, wanted.host, wanted.port)
         self._begun = front.now()
         self._sent_bytes = 0
-        if front.users is None or (authorization and authorization == self._authorization):
-            self._admitted(wanted)
-        else:
-            self._judge(wanted, authorization)
-
-    # --- who it is ------------------------------------------------------------------------------
-
-    def _judge(self, wanted: Connect | Forward, authorization: bytes) -> None:
-        users = self._front.users
-        assert users is not None
-        credentials = basic_credentials(authorization)
-        known = users.check_now(*credentials) if credentials else False
+        known = self._login.known(authorization)
         if known is None:
             self._pause()
-            self._task = self._front.tasks.spawn(self._check(wanted, authorization), "check a password")
+            self._task = front.tasks.spawn(self._check(wanted, authorization), "check a password")
         else:
-            self._judged(wanted, authorization, known=known)
+            self._judged(wanted, known=known)
 
     async def _check(self, wanted: Connect | Forward, authorization: bytes) -> None:
-        users, credentials = self._front.users, basic_credentials(authorization)
-        assert users is not None
-        assert credentials is not None
-        known = await users.check(*credentials)
+        known = await self._login.check(authorization)
         self._task = None
         if self._state is not _State.CLOSED:
-            self._judged(wanted, authorization, known=known)
+            self._judged(wanted, known=known)
 
-    def _judged(self, wanted: Connect | Forward, authorization: bytes, *, known: bool) -> None:
+    def _judged(self, wanted: Connect | Forward, *, known: bool) -> None:
         assert self._access is not None
-        if not known:
+        self._access.user = self._login.user
+        if known:
+            self._admitted(wanted)
+        else:
             self.refuse(407, ProxyAuthError.code, "The proxy asks for a user name and a password")
-            return
-        credentials = basic_credentials(authorization)
-        assert credentials is not None
-        self._authorization = authorization
-        self.user = self._access.user = credentials[0]
-        self._admitted(wanted)
 
     def _admitted(self, wanted: Connect | Forward) -> None:
         if isinstance(wanted, Connect):
-            target = Target(wanted.host, wanted.port, self.address[0], self.user)
+            target = Target(wanted.host, wanted.port, self.address[0], self._login.user)
             self._drop_origin()
             self._open(target, self._connected)
         else:
@@ -243,8 +222,7 @@ class HttpClient(HttpConnection):
     def _open_failed(self, error: TunnelkitError) -> None:
         self._task = None
         if self._state is not _State.CLOSED:
-            denied = isinstance(error, DestinationDeniedError)  # whose words name resolved addresses
-            self.refuse(0, error.code, _DENIED if denied else error.what)
+            self.refuse(0, error.code, error.what)
 
     # --- CONNECT --------------------------------------------------------------------------------
 
@@ -261,7 +239,7 @@ class HttpClient(HttpConnection):
 
     def _discard(self, stream: Outgoing) -> None:
         stream.cancel("client_gone")
-        self._front.quota.give_back(self.user or self.address[0])
+        self._front.quota.give_back(self._login.user or self.address[0])
 
     # --- a request ------------------------------------------------------------------------------
 
@@ -271,11 +249,10 @@ class HttpClient(HttpConnection):
         data = build_request(head, host=wanted.authority, forwarded=VIA)
         self._keep = head.keep_alive
         self._retried = False
-        self.request_done = head.body is Framing.NONE
+        self._request_body = body = RequestBody(head)
+        self.request_done = body.done
         if not self.request_done:
             self._state = _State.BODY
-            self._left = head.length
-            self._scanner = ChunkScanner() if head.body is Framing.CHUNKED else None
             rest, self._buffer = self._buffer, b""
             if rest:
                 try:
@@ -299,7 +276,7 @@ class HttpClient(HttpConnection):
 
     def _dial(self, data: bytes) -> None:
         self._pause()
-        target = Target(*self._wanted, self.address[0], self.user)
+        target = Target(*self._wanted, self.address[0], self._login.user)
         self._open(target, lambda stream: self._opened(stream, data))
 
     def _opened(self, stream: Outgoing, data: bytes) -> None:
@@ -329,16 +306,10 @@ class HttpClient(HttpConnection):
 
     def _scan(self, data: bytes | memoryview) -> int:
         """How many bytes of ``data`` belong to the request's body; notes if it is whole."""
-        if self._scanner is not None:
-            taken = self._scanner.feed(data)
-            done = self._scanner.done
-        else:
-            taken = min(len(data), self._left)
-            self._left -= taken
-            done = not self._left
-        if done:
+        assert self._request_body is not None
+        taken = self._request_body.feed(data)
+        if self._request_body.done:
             self.request_done = True
-            self._scanner = None
             self._state = _State.WAIT
         return taken
 
@@ -432,7 +403,7 @@ class HttpClient(HttpConnection):
         origin, self._origin = self._origin, None
         if origin is not None:
             origin.give_up(cleanly=self.request_done)
-            self._front.quota.give_back(self.user or self.address[0])
+            self._front.quota.give_back(self._login.user or self.address[0])
 
     def upgrade(self, origin: HttpOrigin, head: bytes, rest: bytes) -> None:
         """The server has switched protocols: from now on bytes pass both ways as they are."""
@@ -455,7 +426,7 @@ class HttpClient(HttpConnection):
     def _log(self, origin: HttpOrigin | None, code: str) -> None:
         access, self._access = self._access, None
         if access is None:  # what is no request
-            access = Access(self.address, "http", self.user)
+            access = Access(self.address, "http", self._login.user)
         else:
             access.seconds = self._front.now() - self._begun
             access.sent = self._sent_bytes

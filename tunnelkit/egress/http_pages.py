@@ -26,6 +26,8 @@ _STATUS = MappingProxyType(
 
 def refusal(status: int, code: str, what: str, *, body: bool = True) -> bytes:
     """A whole HTTP answer that ends its connection. ``status`` 0: the one that belongs to ``code``."""
+    if code == "destination_denied":  # the rest of it names addresses, perhaps of a private network
+        what = "The proxy's rules do not let anybody go there"
     status = status or _STATUS.get(code, 502)
     reason = HTTPStatus(status).phrase
     content = f"{status} {reason}: {what} [{code}]\n".encode()

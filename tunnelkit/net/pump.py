@@ -38,7 +38,6 @@ WATCH_INTERVAL = 1.0
 """Seconds between looks at the connections that wait. A descriptor that nobody reads from does not
 report a reset by itself."""
 
-
 FLUSH_TIMEOUT = 5.0
 """Seconds a reset waits for what was sent before it, which the kernel would throw away with it."""
 
@@ -325,19 +324,18 @@ class Join:
         """
         if self._failure is not None:
             return -1
-        pipe = self._pipe_in or self._pump.pipes.take()
-        if pipe is None:
+        if (pipe := self._pump.pipes.take()) is None:
             return -1
-        self._pipe_in = pipe
         try:
             moved = pipe.fill(source, count)
         except OSError:
-            self._give_pipe_in()
+            self._pump.pipes.give(pipe)
             raise
+        self._pipe_in = pipe
         self.sent += moved
         try:
             if pipe.drain(self.fd):
-                self._give_pipe_in()  # this may have been the last for a long time
+                self._give_pipe_in()  # perhaps the last for long
             else:
                 self._stop_writing()
         except OSError:
