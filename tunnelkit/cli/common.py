@@ -10,9 +10,9 @@ import click
 __all__ = [
     "Function",
     "RulesInOrder",
-    "connection_options",
     "example",
     "grouped",
+    "proof_options",
     "read_by",
     "relay_options",
     "take_rules",
@@ -75,10 +75,7 @@ class RulesInOrder(click.Command):
         return super().parse_args(ctx, rest)
 
 
-connection_options: Callable[[Any], Any] = grouped(
-    click.option(
-        "--relay", metavar="URL", help="ws://HOST:PORT or wss://HOST. [default: one on this machine]"
-    ),
+proof_options: Callable[[Any], Any] = grouped(
     click.option(
         "--token",
         metavar="TOKEN",
@@ -89,10 +86,13 @@ connection_options: Callable[[Any], Any] = grouped(
     click.option("--ca", metavar="FILE", help="The authorities (PEM) that sign the relay's certificate."),
     click.option("--fingerprint", metavar="SHA256", help="The relay's certificate itself, pinned."),
 )
-"""Which relay, and how to prove who one is to it."""
+"""How agent and relay prove to each other who they are."""
 
 relay_options: Callable[[Any], Any] = grouped(
-    connection_options,
+    click.option(
+        "--relay", metavar="URL", help="ws://HOST:PORT or wss://HOST. [default: one on this machine]"
+    ),
+    proof_options,
     click.option("--lan", is_flag=True, help="Without --relay: let other machines of this network in."),
 )
-"""As :data:`connection_options`, where there may be an embedded relay."""
+"""Which relay, and how to prove who one is to it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tunnelkit.cli.common import RulesInOrder, connection_options, example
+from tunnelkit.cli.common import RulesInOrder, example, proof_options
 
 __all__ = ["exit_"]
 
@@ -36,7 +36,8 @@ __all__ = ["exit_"]
     " and --deny, the first that matches decides. [default: all public addresses]",
 )
 @click.option("--deny", multiple=True, metavar="RULE", help="Where they may not go.")
-@connection_options
+@click.option("--relay", metavar="URL", help="Where to be found: ws://HOST:PORT or wss://HOST.")
+@proof_options
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
 @click.option(
     "--grace",

@@ -283,6 +283,8 @@ class _Passage:
 
     def _done(self, join: StreamJoin, code: str | None) -> None:
         self._egress.over(self)
+        if self._request.probe:
+            return
         log.info(
             "exit %s: %s to %s, %d bytes out, %d in, %s",
             *(self._exit.name, self._request.visitor, self._request.target),
