@@ -94,11 +94,15 @@ def _lending(source_ips: Iterable[str], rules: Iterable[str]) -> Callable[[], Ex
 
 
 def make_egress(
-    settings: EgressSettings, agent: AgentSettings | None = None, *, on_access: OnAccess | None = None
+    settings: EgressSettings,
+    agent: AgentSettings | None = None,
+    *,
+    on_access: OnAccess | None = None,
+    on_event: Listener = ignore,
 ) -> EgressProxy:
     """The proxy that ``settings`` describe, not started yet. Raises AuthMissingError, InvalidError.
 
-    ``agent`` says how to reach the relay to leave from, if there is one.
+    ``agent`` says how to reach the relay to leave from, if there is one; ``on_event`` hears of it.
     """
     via = None
     if agent is not None:
@@ -108,6 +112,7 @@ def make_egress(
             ca=agent.ca or None,
             fingerprint=agent.fingerprint or None,
             exit=settings.exit,
+            on_event=on_event,
         )
     return EgressProxy(
         listen=settings.listen,

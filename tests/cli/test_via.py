@@ -106,6 +106,19 @@ def test_curl_is_seen_from_an_exit_also_after_it_was_killed_and_came_back(
             assert curl(mirror, "socks5h", egress.ready[1]).stdout.endswith("127.0.0.3")
 
 
+@pytest.mark.needs("curl")
+def test_a_relay_that_goes_and_comes_back_is_told_and_used(tunnelkit: Tunnelkit, mirror: str) -> None:
+    listen = ["--listen", f"127.0.0.1:{free_port()}", "--token", "sesame", *LEND]
+    ready = r"listening on (ws://\S+)"
+    with tunnelkit.start("serve", *listen, ready=ready) as relay:
+        with proxy(tunnelkit, relay.ready[1]) as egress:
+            relay.kill()
+            egress.expect("^disconnected: ")
+            with tunnelkit.start("serve", *listen, ready=ready):
+                egress.expect("^connected again: ")
+                assert curl(mirror, "socks5h", egress.ready[1]).stdout.endswith("127.0.0.2")
+
+
 def test_half_close_through_the_whole_chain(tunnelkit: Tunnelkit) -> None:
     up, down = os.urandom(2_000_000), os.urandom(3_000_000)
     got = bytearray()

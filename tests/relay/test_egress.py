@@ -244,6 +244,22 @@ async def test_a_proxy_that_aborts_is_an_abort_at_the_exit_before_and_after_it_h
             await until(lambda: it.idle)
 
 
+async def test_payload_behind_its_end_is_not_passed_on() -> None:
+    async with site() as it:
+        control = await it.offer()
+        channel = await it.channel()
+        await channel.say(Open(1, 0, "me", target="h:1", exit="office"))
+        await control.hear(Need)
+        far = await it.exit.channel(1)
+        await far.say(Opened((await far.hear(Open)).stream))
+        await channel.hear(Opened)
+        await channel.say(channel.frame(b"all"), End(3), channel.frame(b"more"))
+        await channel.end()
+        await far.end()
+        assert bytes(far.payload) == b"all"
+        await until(lambda: it.idle)
+
+
 async def test_an_exit_that_aborts_is_an_abort_at_the_proxy() -> None:
     async with site() as it:
         control = await it.offer()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tunnelkit.agent.pool import DIAL_TRIES, DIALS, Dial
 from tunnelkit.errors import (
+    AuthError,
     DestinationTimeoutError,
     LimitError,
     RelayUnreachableError,
@@ -341,4 +342,8 @@ class EgressPool:
 
 
 def _as_ours(error: TunnelkitError | OSError) -> TunnelkitError:
+    if isinstance(
+        error, AuthError
+    ):  # of the session: the relay has restarted, and this side is about to hear
+        return RelayUnreachableError(error.what)
     return error if isinstance(error, TunnelkitError) else RelayUnreachableError(str(error))

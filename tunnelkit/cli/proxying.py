@@ -13,8 +13,10 @@ from functools import partial
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
+from tunnelkit.cli.display import Lines
 from tunnelkit.cli.output import is_terminal, stderr, stdout
 from tunnelkit.cli.running import Stop, drain, run
+from tunnelkit.cli.tunnels import tick
 from tunnelkit.compose import make_egress
 from tunnelkit.config import AgentSettings, EgressSettings, load_agent, load_egress
 from tunnelkit.egress import Access, EgressProxy, hash_password, parse_users
@@ -46,7 +48,8 @@ def serve_clients(overrides: Mapping[str, object], relay: Mapping[str, object]) 
 async def _serve(
     settings: EgressSettings, agent: AgentSettings | None, on_access: OnAccess | None, stop: Stop
 ) -> None:
-    async with make_egress(settings, agent, on_access=on_access) as proxy:
+    reporter = Lines()
+    async with make_egress(settings, agent, on_access=on_access, on_event=reporter.event) as proxy:
         stop.up()
         err = stderr()
         addresses = [Endpoint(host, port) for host, port in proxy.addresses]
@@ -57,6 +60,7 @@ async def _serve(
             err.line(f"listening for SOCKS and HTTP on {address}")
         tasks = Tasks("command")
         tasks.spawn(_warn_of_no_way(proxy), "look for the way out")
+        tasks.spawn(tick(reporter), "display")
         await stop.asked.wait()
         await tasks.close()
         await drain(proxy.close, settings.grace, stop)

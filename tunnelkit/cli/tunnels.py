@@ -27,7 +27,7 @@ from tunnelkit.net.dial import DialError, Resolver, dial
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.wire.address import Endpoint, is_loopback
 
-__all__ = ["Wanted", "find_service", "finish", "follow", "hold", "lan_address", "reporting"]
+__all__ = ["Wanted", "find_service", "finish", "follow", "hold", "lan_address", "reporting", "tick"]
 
 CHECK_TIMEOUT = 4.0
 """Seconds to look for the service: what a visitor would wait, too."""
@@ -122,7 +122,7 @@ async def follow(agent: Agent, reporter: Reporter, stop: Stop, *beside: Coroutin
     tasks = Tasks("command")
     lost = tasks.spawn(_lost(agent), "lost")
     asked = tasks.spawn(stop.asked.wait(), "signal")
-    tasks.spawn(_tick(reporter), "display")
+    tasks.spawn(tick(reporter), "display")
     for coroutine in beside:
         tasks.spawn(coroutine, "beside")
     try:
@@ -141,7 +141,8 @@ async def _lost(agent: Agent) -> TunnelkitError | None:
     return None
 
 
-async def _tick(reporter: Reporter) -> None:
+async def tick(reporter: Reporter) -> None:
+    """Have ``reporter`` look at the time, for as long as this runs."""
     while True:
         await asyncio.sleep(reporter.period)
         reporter.tick()
@@ -153,7 +154,7 @@ async def finish(agent: Agent, grace: float, reporter: Reporter, stop: Stop) -> 
         what = f"Waiting up to {grace:g} s for {some} to finish; a second signal ends them"
         reporter.event(Event("notice", what))
     ticking = Tasks("command")
-    ticking.spawn(_tick(reporter), "display")
+    ticking.spawn(tick(reporter), "display")
     await drain(agent.close, grace, stop)
     await ticking.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tunnelkit.errors import ProtocolError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.stream import Stream
 
@@ -33,13 +34,15 @@ class Half:
         self._pump = pump
 
     def payload(self, data: memoryview | bytes) -> None:
+        if self.has_ended:
+            raise ProtocolError("Payload behind the end of its direction")
         self.passed += len(data)
         if not self._far.send(data):
             self._stop()
 
     def splice_in(self, source: int, count: int) -> int:
         """As :meth:`tunnelkit.net.pump.Join.splice_in`."""
-        if not self._far.splices or (pipe := self._pump.pipes.take()) is None:
+        if self.has_ended or not self._far.splices or (pipe := self._pump.pipes.take()) is None:
             return -1
         try:
             moved = pipe.fill(source, count)
