@@ -276,6 +276,23 @@ async def test_an_exit_that_aborts_is_an_abort_at_the_proxy() -> None:
         await until(lambda: it.idle)
 
 
+async def test_an_abort_that_may_have_been_lost_is_said_by_the_end_of_the_channel() -> None:
+    async with site() as it:
+        control = await it.offer()
+        channel = await it.channel()
+        await channel.say(Open(1, 0, "me", target="h:1", exit="office"))
+        await control.hear(Need)
+        far = await it.exit.channel(1)
+        opening = await far.hear(Open)
+        await far.say(Opened(opening.stream))
+        await channel.hear(Opened)
+        await control.say(Cancel(1, opening.stream, "reset"))
+        await it.control.hear(Cancel)  # type: ignore[attr-defined]  # which this proxy passes over
+        await it.proxy.connect(resume=True)
+        assert it.proxy.welcome.resumed
+        await channel.end()
+
+
 async def test_an_exit_is_a_name_of_its_own_and_closes_like_a_tunnel() -> None:
     async with site() as it:
         control = await it.offer(zone="eu")

@@ -106,6 +106,9 @@ class AgentSession:
         """The agent has its welcome: say again what may have been lost with an earlier connection."""
         for number in self._replaced:
             self.send(messages.Replaced(number))
+        for channel in list(self._channels.values()):
+            if channel.cancelling and isinstance(channel, AcceptorChannel):
+                channel.lost("cancelled")  # the abort may be among what was lost: the end says it
         self.ask()
 
     def detach(self) -> None:
