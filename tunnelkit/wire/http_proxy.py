@@ -54,7 +54,7 @@ def parse_connect(head: bytes) -> Connect:
         raise HeadError("malformed request line")
     if any(name in found for name in _FRAMING):
         raise HeadError("CONNECT with a body")
-    host, port = _destination(target, 0)
+    host, port = _destination(_bracketed(target), 0)
     if not port:
         raise HeadError("CONNECT without a port")
     return Connect(host, port, found.get(b"proxy-authorization", b"").strip())
@@ -99,6 +99,17 @@ def _parts(line: bytes) -> tuple[bytes, bytes, bytes]:
     except ValueError:
         raise HeadError("malformed request line") from None
     return method, target, version
+
+
+def _bracketed(target: bytes) -> bytes:
+    """``target`` with the brackets around IPv6 that httpx and Python's http.client leave out.
+
+    As there has to be a port, the last colon is before it, and there is but one reading.
+    """
+    host, _, port = target.rpartition(b":")
+    if b":" in host and not host.startswith(b"["):
+        return b"[%b]:%b" % (host, port)
+    return target
 
 
 def _destination(authority: bytes, default_port: int) -> tuple[str, int]:
