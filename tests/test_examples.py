@@ -42,3 +42,10 @@ def test_a_database() -> None:
         with start_process([sys.executable, EXAMPLES / "database.py", "localhost", str(port)]) as example:
             assert example.wait() == 0, str(example)
             assert "hello through the tunnel" in example.stdout
+
+
+def test_an_egress_proxy() -> None:
+    with start_process([sys.executable, EXAMPLES / "egress_proxy.py", "127.0.0.1"]) as example:
+        assert example.wait() == 0, str(example)
+        assert "Hello, 127.0.0.1!\n" in example.stdout
+        assert " protocol=http " in example.stdout
