@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -115,8 +114,6 @@ def test_the_environment_has_names_of_its_own(tmp_path: Path) -> None:
     environment = {"TUNNELKIT_EGRESS_SOURCE_IP": "192.0.2.1", "TUNNELKIT_EGRESS_LISTEN": "127.0.0.1:0"}
     with start_process([*COMMAND, "egress"], env=environment, cwd=tmp_path) as proxy:
         assert proxy.wait() == 22
-    with start_process(
-        [sys.executable, "-m", "tunnelkit", "egress"], env={"TUNNELKIT_EGRESS_USER": "x"}
-    ) as it:
+    with start_process([*COMMAND, "egress"], env={"TUNNELKIT_EGRESS_USER": "x"}, cwd=tmp_path) as it:
         assert it.wait() == 17
         assert "TUNNELKIT_EGRESS_USERS" in it.stderr
