@@ -11,10 +11,10 @@ _STATUS = MappingProxyType(
     {
         "destination_denied": 403,
         "destination_timeout": 504,
-        "egress_denied": 403,
+        "exit_away": 503,
+        "exit_not_allowed": 403,
         "invalid_target": 400,
         "limit": 503,
-        "not_permitted": 403,
         "proxy_unavailable": 503,
         "relay_unreachable": 503,
         "timeout": 504,

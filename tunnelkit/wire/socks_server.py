@@ -47,7 +47,7 @@ ADDRESS_TYPE_NOT_SUPPORTED = 8
 REPLY_FOR = MappingProxyType(
     {
         "destination_denied": NOT_ALLOWED,
-        "not_permitted": NOT_ALLOWED,
+        "exit_not_allowed": NOT_ALLOWED,
         "user_limit": NOT_ALLOWED,
         "destination_unreachable": NETWORK_UNREACHABLE,
         "destination_unresolved": HOST_UNREACHABLE,
