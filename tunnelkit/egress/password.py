@@ -93,7 +93,7 @@ class PasswordHash:
         return hmac.compare_digest(self.compute(password), self.digest)
 
 
-_HINT = "A hash starts with $scrypt$; make one with: tunnelkit egress --hash-password"
+_HINT = "A hash starts with $scrypt$; make one with: tunnelkit egress user NAME"
 
 
 def is_password(password: str) -> bool:
