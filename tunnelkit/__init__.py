@@ -16,7 +16,7 @@ from tunnelkit.errors import *  # noqa: F403
 if TYPE_CHECKING:
     from tunnelkit.agent import Agent, RelayEgress
     from tunnelkit.egress import EgressProxy
-    from tunnelkit.relay import Relay
+    from tunnelkit.relay import Relay, RelaySsh
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Forwarding",
     "Relay",
     "RelayEgress",
+    "RelaySsh",
     "Tunnel",
     "__version__",
     "errors",
@@ -38,6 +39,7 @@ _HOMES = {
     "Forwarding": "tunnelkit.tunnel",
     "Relay": "tunnelkit.relay",
     "RelayEgress": "tunnelkit.agent",
+    "RelaySsh": "tunnelkit.relay",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,8 +22,9 @@ from tunnelkit.egress.pin import PinPool
 from tunnelkit.egress.policy import Policy
 from tunnelkit.errors import AuthMissingError, InvalidError
 from tunnelkit.net.resolve import Resolver
-from tunnelkit.relay import Limits, Relay, Rights, TokenList
+from tunnelkit.relay import Limits, Relay, RelaySsh, Rights, TokenList
 from tunnelkit.transport.exit import EXIT_CONNECT_TIMEOUT, ExitDialer
+from tunnelkit.transport.ssh_options import SshOptions
 
 __all__ = [
     "Connection",
@@ -50,12 +52,30 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
         tokens=TokenList(dict(map(_rights, settings.token))) if settings.token else (),
         anyone=settings.open,
         exit_dialer=lent,
+        ssh=_ssh(settings),
         limits=Limits(
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             stall_timeout=settings.stall_timeout,
         ),
         splice=splice,
+    )
+
+
+def _ssh(settings: RelaySettings) -> RelaySsh | None:
+    """How the relay speaks SSH: not at all only where there is no place for a host key, and nobody asked."""
+    from platformdirs import user_data_path
+
+    key = Path(settings.ssh_host_key or user_data_path("tunnelkit") / "ssh_host_ed25519_key")
+    if not (settings.ssh or settings.authorized_keys or settings.ssh_host_key):
+        place = next(path for path in (key, *key.parents) if path.exists())
+        if not os.access(place, os.R_OK | (os.W_OK if place.is_dir() else 0)):
+            return None
+    return RelaySsh(
+        host_key=str(key),
+        listen=settings.ssh,
+        authorized_keys=settings.authorized_keys,
+        passwords=not settings.ssh_keys_only,
     )
 
 
@@ -111,6 +131,7 @@ def make_egress(
             token=agent.token.reveal(),
             ca=agent.ca or None,
             fingerprint=agent.fingerprint or None,
+            ssh=_ssh_options(agent),
             exit=settings.exit,
             on_event=on_event,
         )
@@ -162,6 +183,16 @@ def embedded_relay(*, host: str = LOOPBACK, splice: bool | None = None) -> tuple
     return Relay(listen=listen, tokens=[token], splice=splice), token
 
 
+def _ssh_options(settings: AgentSettings) -> SshOptions:
+    return SshOptions(
+        settings.identity_file,
+        settings.known_hosts,
+        settings.host_key,
+        settings.ping_interval,
+        settings.ping_timeout,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """An agent that is connected to its relay. ``embedded``: the relay runs in this process."""
@@ -197,6 +228,7 @@ async def connected_agent(
                 token=token,
                 ca=settings.ca or None,
                 fingerprint=settings.fingerprint or None,
+                ssh=_ssh_options(settings),
                 on_event=on_event,
                 splice=splice,
             )

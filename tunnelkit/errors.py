@@ -6,19 +6,23 @@
     ├── InvalidError              your call, option or setting is wrong; nothing was started
     │   ├── InvalidPortError
     │   ├── InvalidNameError
-    │   └── InvalidTargetError
+    │   ├── InvalidTargetError
+    │   └── IdentityFileError     the private key for SSH cannot be used
     ├── AuthError                 the relay does not accept the token
     │   └── AuthMissingError      a setting that should name who may use the relay is absent or empty
     ├── RelayError                the relay cannot be used
     │   ├── RelayUnreachableError
     │   ├── NotARelayError        something answered, but it is no tunnelkit relay
     │   ├── CertificateError      TLS to the relay could not be verified
+    │   ├── HostKeyError          SSH to the relay: its host key is not the one that is trusted
+    │   │   └── HostKeyUnknownError
     │   ├── OutboundProxyError    the proxy between this machine and the relay refused
     │   └── ProtocolError         the other side broke the protocol
     ├── RefusedError              the relay is there and said no to this tunnel
     │   ├── NameTakenError
     │   ├── PortTakenError
     │   ├── PortNotAllowedError
+    │   ├── ForwardRefusedError   an SSH server forwards no ports
     │   └── LimitError
     ├── ReplacedError             a newer session took this tunnel over
     ├── ServiceError              the local service behind a tunnel
@@ -66,6 +70,10 @@ __all__ = [
     "ExitAwayError",
     "ExitNotAllowedError",
     "FamilyNotPinnedError",
+    "ForwardRefusedError",
+    "HostKeyError",
+    "HostKeyUnknownError",
+    "IdentityFileError",
     "InvalidError",
     "InvalidNameError",
     "InvalidPortError",
@@ -153,6 +161,14 @@ class InvalidTargetError(InvalidError):
     default_hint = "A target is PORT, HOST:PORT, unix:/path or http://HOST:PORT"
 
 
+class IdentityFileError(InvalidError):
+    """The private key for SSH is not there, is none, or is protected by a passphrase."""
+
+    code = "identity_file"
+    exit_status = 23
+    default_hint = "Give the private key's own file with --identity-file"
+
+
 class AuthError(TunnelkitError):
     """The relay does not accept the token."""
 
@@ -198,6 +214,22 @@ class CertificateError(RelayError):
     code = "certificate"
     exit_status = 19
     default_hint = "Give the relay's own authority with --ca, or pin its certificate with --fingerprint"
+
+
+class HostKeyError(RelayError):
+    """The SSH server's host key is another one than the one that is trusted."""
+
+    code = "host_key_changed"
+    exit_status = 22
+    default_hint = "Somebody may be in between, or the server was set up anew: ask who runs it"
+
+
+class HostKeyUnknownError(HostKeyError):
+    """Nothing says whether the SSH server's host key can be trusted."""
+
+    code = "host_key_unknown"
+    exit_status = 22
+    default_hint = "If it is the server's own, pin it with --host-key"
 
 
 class OutboundProxyError(RelayError):
@@ -247,6 +279,14 @@ class PortNotAllowedError(RefusedError):
     default_hint = "Choose a --remote-port inside the relay's --tcp-ports, or leave it out"
 
 
+class ForwardRefusedError(RefusedError):
+    """The SSH server forwards no ports for this user."""
+
+    code = "forward_refused"
+    exit_status = 15
+    default_hint = "It needs AllowTcpForwarding in its sshd_config, and no restriction at this key"
+
+
 class LimitError(RefusedError):
     """A limit of the relay is reached."""
 
@@ -290,14 +330,14 @@ class ProxyError(TunnelkitError):
     """A connection through the egress proxy failed."""
 
     code = "proxy_error"
-    exit_status = 22
+    exit_status = 24
 
 
 class ProxyUnavailable(ProxyError):  # noqa: N818 - a state that passes, not a mistake
     """No pinned address to leave from is one of this machine now; no other address takes its place."""
 
     code = "proxy_unavailable"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Give the address back to this machine (ip address show), or change --source-ip"
 
 
@@ -305,7 +345,7 @@ class FamilyNotPinnedError(ProxyError):
     """The destination is of an address family for which no address is pinned."""
 
     code = "family_not_pinned"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Pin an address of that family, too, with --source-ip"
 
 
@@ -313,7 +353,7 @@ class ProxyAuthError(ProxyError):
     """The proxy does not know this user, password or client address."""
 
     code = "proxy_auth_failed"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Check the user and password in the proxy's URL"
 
 
@@ -321,7 +361,7 @@ class UserLimitError(ProxyError):
     """A limit of the proxy for this user is reached."""
 
     code = "user_limit"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Close connections, or ask the proxy's operator for more"
 
 
@@ -329,7 +369,7 @@ class NoExitError(ProxyError):
     """The relay lends no address of its own, or knows no exit of that name or zone."""
 
     code = "no_exit"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Start the relay with --egress-source-ip, or an agent with tunnelkit exit --name NAME"
 
 
@@ -337,7 +377,7 @@ class ExitAwayError(NoExitError):
     """The exit's agent is not connected."""
 
     code = "exit_away"
-    exit_status = 22
+    exit_status = 24
     default_hint = "The agent reconnects by itself; try again in a moment"
 
 
@@ -345,7 +385,7 @@ class ExitNotAllowedError(ProxyError):
     """The token's rights do not let it leave there, or offer an exit of that name."""
 
     code = "exit_not_allowed"
-    exit_status = 22
+    exit_status = 24
     default_hint = "The relay's operator says by which exits a token may leave"
 
 
@@ -353,14 +393,14 @@ class DestinationError(ProxyError):
     """The destination of a connection through the egress proxy cannot be reached."""
 
     code = "destination_error"
-    exit_status = 22
+    exit_status = 24
 
 
 class DestinationDeniedError(DestinationError):
     """The proxy's rules do not let anybody go there."""
 
     code = "destination_denied"
-    exit_status = 22
+    exit_status = 24
     default_hint = "The proxy's operator allows destinations with --allow"
 
 
@@ -368,7 +408,7 @@ class DestinationUnresolvedError(DestinationError):
     """The destination's name has no address, or no name server answered."""
 
     code = "destination_unresolved"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Check the name"
 
 
@@ -376,7 +416,7 @@ class DestinationRefusedError(DestinationError):
     """Nothing accepts connections at the destination."""
 
     code = "destination_refused"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Check its port"
 
 
@@ -384,7 +424,7 @@ class DestinationUnreachableError(DestinationError):
     """There is no way to the destination."""
 
     code = "destination_unreachable"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Is there a route from the pinned address?"
 
 
@@ -392,7 +432,7 @@ class DestinationTimeoutError(DestinationError):
     """The destination did not answer in time."""
 
     code = "destination_timeout"
-    exit_status = 22
+    exit_status = 24
     default_hint = "Is it up, or a firewall in between?"
 
 

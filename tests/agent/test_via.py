@@ -102,7 +102,7 @@ async def test_every_byte_and_both_ends_pass_and_the_channels_are_used_again(exi
                 await send_and_end(client.sock, up)
                 assert await read_all(client.sock) == down
             await until(lambda: site.idle)
-        assert len(site.via._pool.channels) == 1
+        assert len(site.via._link.pool.channels) == 1
         client = site.dialer.asked[0][2]
         assert client.startswith("token-")
         assert client.endswith("/alice")
@@ -170,7 +170,7 @@ async def test_why_there_is_no_connection_comes_back_as_it_is(exit_name, error) 
             with pytest.raises(type(error), match=error.what):
                 await site.client(9)
             await until(lambda: site.idle)
-        assert len(site.via._pool.channels) == 1  # a refusal costs no channel
+        assert len(site.via._link.pool.channels) == 1  # a refusal costs no channel
 
 
 @pytest.mark.parametrize("exit_name", WAYS)
@@ -227,7 +227,7 @@ async def test_a_probe_comes_back_from_whoever_would_dial(exit_name) -> None:
             await site.via.check()
             await until(lambda: site.idle)
         assert not site.dialer.asked
-        assert len(site.via._pool.channels) == 1
+        assert len(site.via._link.pool.channels) == 1
 
 
 # --- rights and names ---------------------------------------------------------------------------
@@ -405,9 +405,9 @@ async def test_channels_that_nobody_uses_are_closed_but_one(monkeypatch: pytest.
             client.shutdown()
             assert await client.ended()
         await until(lambda: site.idle)
-        assert len(site.via._pool.channels) == 3
-        site.via._pool.tick(site.pump.loop.time() + egress_pool.CHANNEL_IDLE + 1)
-        assert len(site.via._pool.channels) == 1
+        assert len(site.via._link.pool.channels) == 3
+        site.via._link.pool.tick(site.pump.loop.time() + egress_pool.CHANNEL_IDLE + 1)
+        assert len(site.via._link.pool.channels) == 1
 
 
 # --- connections that are lost --------------------------------------------------------------------
@@ -481,10 +481,10 @@ async def test_an_exit_whose_agent_dies_aborts_its_streams_and_comes_back_by_its
             wire = Wire(joined(pump, await via.open(Target("127.0.0.1", service.port, "c"))))
             await wire.send(b"hello")
             assert await wire.exactly(5) == b"hello"
-            for channel in agent._pool.channels.values():  # as a machine that loses its power
+            for channel in agent._link.pool.channels.values():  # as a machine that loses its power
                 channel._sock.shutdown(socket.SHUT_RDWR)
-            agent._control._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-            for task in list(agent._tasks._tasks):
+            agent._link.control._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            for task in list(agent._link._tasks._tasks) + list(agent._tasks._tasks):
                 task.cancel()
             await wire.broken()
             wire.close()

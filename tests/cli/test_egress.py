@@ -32,7 +32,7 @@ def run(*arguments: str, stdin: str = "", cwd: Path | None = None) -> subprocess
         (["--users", "no-such-file"], 17, "auth_missing"),
         (["--users", ""], 17, "auth_missing"),
         (["--client", ""], 17, "auth_missing"),
-        (["--source-ip", "192.0.2.1"], 22, "proxy_unavailable"),
+        (["--source-ip", "192.0.2.1"], 24, "proxy_unavailable"),
         (["--source-ip", "here"], 2, "invalid"),
         (["--allow", "10.0.0.0/99"], 2, "invalid"),
         (["--upstream", "https://127.0.0.1"], 2, "invalid"),
@@ -113,7 +113,7 @@ def test_rules_of_the_command_line_keep_their_order() -> None:
 def test_the_environment_has_names_of_its_own(tmp_path: Path) -> None:
     environment = {"TUNNELKIT_EGRESS_SOURCE_IP": "192.0.2.1", "TUNNELKIT_EGRESS_LISTEN": "127.0.0.1:0"}
     with start_process([*COMMAND, "egress"], env=environment, cwd=tmp_path) as proxy:
-        assert proxy.wait() == 22
+        assert proxy.wait() == 24
     with start_process([*COMMAND, "egress"], env={"TUNNELKIT_EGRESS_USER": "x"}, cwd=tmp_path) as it:
         assert it.wait() == 17
         assert "TUNNELKIT_EGRESS_USERS" in it.stderr

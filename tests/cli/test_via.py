@@ -211,10 +211,10 @@ def test_an_address_that_is_not_here_is_neither_lent_nor_left_from(tunnelkit: Tu
     done = tunnelkit.run(
         "serve", "--listen", "127.0.0.1:0", "--token", "t", "--egress-source-ip", "192.0.2.1"
     )
-    assert done.returncode == 22
+    assert done.returncode == 24
     assert "[proxy_unavailable]" in done.stderr
     done = tunnelkit.run("exit", "--source-ip", "192.0.2.1", "--relay", "ws://127.0.0.1:1")
-    assert done.returncode == 22
+    assert done.returncode == 24
     assert "192.0.2.1" in done.stderr
 
 

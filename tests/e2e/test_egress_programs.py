@@ -319,7 +319,7 @@ def test_a_pin_of_another_machine_is_refused_at_the_start(network: Network) -> N
     ran = subprocess.run(
         network.inside(network.near, *argv), check=False, capture_output=True, text=True, timeout=20
     )
-    assert ran.returncode == 22
+    assert ran.returncode == 24
     assert "[proxy_unavailable]" in ran.stderr
 
 

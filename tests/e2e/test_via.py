@@ -214,4 +214,4 @@ async def test_many_streams_at_once_each_have_their_own_bytes() -> None:
             for number in range(60):
                 group.create_task(one(number))
         await until(lambda: not via.active and not relay._egress.active)
-        assert len(via._pool.channels) <= 60
+        assert len(via._link.pool.channels) <= 60

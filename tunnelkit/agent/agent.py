@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Literal, Self
@@ -13,14 +12,15 @@ from tunnelkit import errors
 from tunnelkit.agent.backoff import CAP
 from tunnelkit.agent.events import Event, Listener, ignore
 from tunnelkit.agent.exit import AgentExit
-from tunnelkit.agent.pool import WARM, Pool
+from tunnelkit.agent.link import Link, Trust, make_link
 from tunnelkit.agent.service import LocalService
 from tunnelkit.agent.session import Session
 from tunnelkit.agent.tunnel import AgentTunnel
 from tunnelkit.net.dial import LocalDialer
 from tunnelkit.net.pump import STALL_TIMEOUT, Pump
-from tunnelkit.transport.channels import AcceptorChannel, Channel
+from tunnelkit.transport.accept import AcceptedStream
 from tunnelkit.transport.exit import ExitDialer, ExitService
+from tunnelkit.transport.ssh_options import SshOptions
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
 
@@ -39,30 +39,30 @@ MAX_FAREWELLS = 100
 class Agent(Session):
     """An agent in the running event loop: ``async with Agent("wss://relay", token=...) as agent``.
 
-    ``relay``: its address. ``ca``: a file with the authorities that sign its certificate;
-    ``fingerprint``: SHA-256 of the certificate itself. ``identity``: the agent's own, stable over
-    restarts. ``on_event`` hears what happens. Entering connects, and raises what the relay answers:
-    RelayUnreachableError, NotARelayError, AuthError, CertificateError, OutboundProxyError. From then
-    on the agent reconnects by itself for as long as it runs.
+    ``relay``: its address; ``ssh+openssh://`` is that of an SSH server of any make. ``ca``: a file with
+    the authorities that sign its certificate; ``fingerprint``: SHA-256 of the certificate itself;
+    ``ssh``: keys, for a relay by SSH. ``identity``: the agent's own, stable over restarts. ``on_event``
+    hears what happens. Entering connects, and raises what the relay answers: RelayUnreachableError,
+    NotARelayError, AuthError, CertificateError, HostKeyError, OutboundProxyError. From then on the
+    agent reconnects by itself for as long as it runs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, which a person reads and writes by name
         self,
         relay: str,
         *,
         token: str = "",
         ca: str | None = None,
         fingerprint: str | None = None,
+        ssh: SshOptions | None = None,
         identity: str | None = None,
         on_event: Listener = ignore,
         splice: bool | None = None,
     ) -> None:
-        super().__init__(
-            relay, token=token, ca=ca, fingerprint=fingerprint, identity=identity, on_event=on_event
-        )
+        trust = Trust(token, ca, fingerprint, ssh or SshOptions())
+        super().__init__(relay, trust, identity=identity, on_event=on_event)
         self.tunnels: dict[int, AgentTunnel] = {}
         self._splice = splice
-        self._pool: Pool
         self._next = 0
         self._farewells: deque[int] = deque(maxlen=MAX_FAREWELLS)
         self._running = False
@@ -83,9 +83,13 @@ class Agent(Session):
     async def start(self) -> Self:
         """Connect to the relay."""
         loop = asyncio.get_running_loop()
-        self._prepare(Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT))
+        pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
+        try:
+            self._prepare(pump)
+        except BaseException:
+            pump.close()
+            raise
         self._over = loop.create_future()
-        self._pool = self._new_pool()
         self._running = True
         try:
             await self._connect()
@@ -95,15 +99,6 @@ class Agent(Session):
         self._stay_connected()
         return self
 
-    def _new_pool(self) -> Pool:
-        return Pool(
-            self._pump,
-            self._dial_channel,
-            on_open=self._visitor,
-            send=self._send,
-            random_mask=self._link.random_mask,
-        )
-
     async def wait(self) -> None:
         """Return when the agent is closed; raises what ended its last tunnel, if something did."""
         error = await asyncio.shield(self._over)
@@ -112,12 +107,8 @@ class Agent(Session):
 
     # --- the session ----------------------------------------------------------------------------
 
-    @property
-    def _channels(self) -> Iterable[Channel]:
-        return self._pool.channels.values()
-
-    def _channel(self, number: int) -> Channel | None:
-        return self._pool.find(number)
+    def _make_link(self) -> Link:
+        return make_link(self.relay, self._trust, self._pump, self)
 
     def _message(self, message: messages.ControlToAgent | None) -> None:
         match message:
@@ -125,8 +116,6 @@ class Agent(Session):
                 self._tunnel_up(message)
             case messages.Refused():
                 self._tunnel_refused(message)
-            case messages.Need():
-                self._pool.more(message.n)
             case messages.Replaced():
                 self._tunnel_lost(message.id, errors.ReplacedError("A newer session took this tunnel over"))
             case messages.Notice():
@@ -134,25 +123,12 @@ class Agent(Session):
             case _:
                 pass  # from a newer relay
 
-    def _tick(self, now: float) -> None:
-        pass  # the relay looks after the channels, and asks again for what it does not get
-
-    def _connection_lost(self) -> None:
-        pass  # what runs goes on, and the relay keeps the rest for a while
-
-    def _session_lost(self) -> None:
-        self._tasks.spawn(self._pool.close(), "old data channels")
-        self._pool = self._new_pool()
-        self._farewells.clear()
-
     def _session_begun(self, message: messages.Welcome) -> None:
         if message.resumed:
-            self._pool.resumed()
             for number in self._farewells:
-                self._send(messages.Close(number))
-        self._pool.limit = message.max_channels
-        if not self._pool.channels:
-            self._pool.more(WARM)
+                self._link.send(messages.Close(number))
+        else:
+            self._farewells.clear()
         for tunnel in list(self.tunnels.values()):
             if not message.resumed or not tunnel.up:
                 tunnel.up = False
@@ -177,6 +153,7 @@ class Agent(Session):
         target's. Raises InvalidError, RefusedError and its kind, TunnelTimeoutError.
         """
         _check(kind, proxy_protocol)
+        self._link.check(kind, name=name, remote_port=remote_port, host_header=host_header)
         if self._closed is not None:
             raise errors.RelayError("The agent is closed")
         endpoint = target if isinstance(target, Endpoint) else parse_target(target)
@@ -216,6 +193,7 @@ class Agent(Session):
         """
         if self._closed is not None:
             raise errors.RelayError("The agent is closed")
+        self._link.check("exit", name=name, remote_port=0, host_header="")
         self._next += 1
         tunnel = AgentTunnel(
             self,
@@ -253,7 +231,7 @@ class Agent(Session):
             what = f"The relay at {self.relay} runs a version of tunnelkit without exits"
             self._tunnel_lost(tunnel.number, errors.NoExitError(what, hint="Bring the relay up to date"))
             return
-        self._send(
+        self._link.send(
             messages.Request(
                 tunnel.number,
                 tunnel.kind,
@@ -268,12 +246,12 @@ class Agent(Session):
     def _tunnel_up(self, message: messages.Tunnel) -> None:
         tunnel = self.tunnels.get(message.id)
         if tunnel is None:
-            self._send(messages.Close(message.id))  # closed while it was opened
+            self._link.send(messages.Close(message.id))  # closed while it was opened
             return
         tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
         tunnel.warnings = message.warnings
         tunnel.up = True
-        if tunnel.kind == "tcp":
+        if tunnel.kind == "tcp" or not message.name:
             tunnel.remote_port = message.port
         else:
             tunnel.name = message.name
@@ -318,16 +296,17 @@ class Agent(Session):
         """Close one tunnel."""
         if self.tunnels.pop(tunnel.number, None) is not None:
             self._farewells.append(tunnel.number)
-            self._send(messages.Close(tunnel.number))
+            self._link.send(messages.Close(tunnel.number))
         tunnel.up = False
         await tunnel.service.close()
 
-    def _visitor(self, channel: AcceptorChannel, request: messages.Open) -> None:
+    def stream_opened(self, stream: AcceptedStream, request: messages.Open) -> None:
+        """A visitor."""
         tunnel = self.tunnels.get(request.tunnel)
         if tunnel is None or self._closed is not None:
-            channel.refuse("no_tunnel", "The tunnel is closed")
+            stream.refuse("no_tunnel", "The tunnel is closed")
         else:
-            tunnel.service.visit(channel, request)
+            tunnel.service.visit(stream, request)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -350,7 +329,7 @@ class Agent(Session):
         loop = asyncio.get_running_loop()
         self._closed = loop.create_future()
         try:
-            self._send(messages.Goodbye())
+            self._link.send(messages.Goodbye())
             deadline = loop.time() + grace
             while self.active and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110 - a count, no event
                 await asyncio.sleep(min(0.05, left))
@@ -363,7 +342,7 @@ class Agent(Session):
                 tunnel.answer.set_exception(errors.RelayError("The agent is closed"))
         async with AsyncExitStack() as stack:  # all of it is called, last one first
             stack.callback(self._has_closed)
-            stack.push_async_callback(self._pool.close)
+            stack.push_async_callback(self._link.close)
             stack.callback(self._disconnect)
             stack.push_async_callback(self._tasks.close)
             for tunnel in self.tunnels.values():
@@ -371,7 +350,6 @@ class Agent(Session):
 
     def _has_closed(self) -> None:
         self._pump.close()
-        self._link.close()
         self._running = False
         if not self._over.done():
             self._over.set_result(None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tunnelkit.transport.accept import Traffic
-from tunnelkit.transport.channels import AcceptorChannel
+from tunnelkit.transport.accept import AcceptedStream, Traffic
 from tunnelkit.transport.exit import ExitService
 from tunnelkit.wire.messages import Open
 
@@ -22,8 +21,8 @@ class AgentExit:
     def traffic(self) -> Traffic:
         return self._service.traffic
 
-    def visit(self, channel: AcceptorChannel, request: Open) -> None:
-        self._service.leave(channel, request, client=request.visitor, rules=request.rules)
+    def visit(self, stream: AcceptedStream, request: Open) -> None:
+        self._service.leave(stream, request, client=request.visitor, rules=request.rules)
 
     async def close(self) -> None:
         await self._service.close("agent_closed")

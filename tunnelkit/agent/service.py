@@ -1,4 +1,4 @@
-"""The last step of a visitor's way: from a data channel to the local service."""
+"""The last step of a visitor's way: from a visitor's stream to the local service."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from tunnelkit.net.dial import DialError, LocalDialer
 from tunnelkit.net.pump import Join, Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.accept import Early, Traffic, answer_probe
-from tunnelkit.transport.channels import AcceptorChannel
+from tunnelkit.transport.accept import AcceptedStream, Early, Traffic, answer_probe
 from tunnelkit.wire.address import Endpoint, parse_address
 from tunnelkit.wire.messages import Open
 from tunnelkit.wire.proxy_protocol import header_v1, header_v2
@@ -35,7 +34,7 @@ class Service(Protocol):
     def traffic(self) -> Traffic:
         """What has passed."""
 
-    def visit(self, channel: AcceptorChannel, request: Open) -> None:
+    def visit(self, stream: AcceptedStream, request: Open) -> None:
         """A visitor has come: accept it, or refuse."""
 
     async def close(self) -> None:
@@ -66,42 +65,42 @@ class LocalService:
         self._number = number
         self._tasks = Tasks(f"tunnel {number}")
 
-    def visit(self, channel: AcceptorChannel, request: Open) -> None:
+    def visit(self, stream: AcceptedStream, request: Open) -> None:
         """A visitor has come: dial the service."""
         if request.probe:
-            self._answer_probe(channel, request.probe)
+            self._answer_probe(stream, request.probe)
             return
         try:
             sock = self._dialer.try_now()
         except DialError as error:
-            self._failed(channel, error)
+            self._failed(stream, error)
             return
         if sock is not None:
-            self._join(channel, sock, request, b"", ended=False)
+            self._join(stream, sock, request, b"", ended=False)
             return
-        early = Early(channel)
-        channel.use(early)
-        early.gone = self._tasks.spawn(self._dial(channel, request, early), "dial").cancel
+        early = Early(stream)
+        stream.use(early)
+        early.gone = self._tasks.spawn(self._dial(stream, request, early), "dial").cancel
 
-    async def _dial(self, channel: AcceptorChannel, request: Open, early: Early) -> None:
+    async def _dial(self, stream: AcceptedStream, request: Open, early: Early) -> None:
         try:
             sock = await self._dialer.dial()
         except DialError as error:
             if early.waits:
-                self._failed(channel, error)
+                self._failed(stream, error)
             return
         if not early.waits:
             sock.close()
             return
-        self._join(channel, sock, request, bytes(early.data), ended=early.has_ended)
+        self._join(stream, sock, request, bytes(early.data), ended=early.has_ended)
 
     def _join(
-        self, channel: AcceptorChannel, sock: AnySocket, request: Open, early: bytes, *, ended: bool
+        self, stream: AcceptedStream, sock: AnySocket, request: Open, early: bytes, *, ended: bool
     ) -> None:
-        channel.accept()
-        join = Join(self._pump, sock, channel, self.traffic.end)
+        stream.accept()
+        join = Join(self._pump, sock, stream, self.traffic.end)
         self.traffic.begin(join)
-        channel.use(join)
+        stream.use(join)
         if self.proxy_protocol:
             header = header_v1 if self.proxy_protocol == 1 else header_v2
             early = header(_address(request.visitor), _address(request.ingress)) + early
@@ -111,23 +110,23 @@ class LocalService:
         if ended:
             join.ended()
         if join.flowing:
-            channel.resume()
+            stream.resume()
 
-    def _failed(self, channel: AcceptorChannel, error: DialError) -> None:
+    def _failed(self, stream: AcceptedStream, error: DialError) -> None:
         code, words = _WHY[error.kind]
         what = words.format(target=self._target)
         self.traffic.failed += 1
-        channel.refuse(code, what)
+        stream.refuse(code, what)
         self._on_event(Event("service_error", what[0].upper() + what[1:], self._number, code))
 
-    def _answer_probe(self, channel: AcceptorChannel, nonce: str) -> None:
+    def _answer_probe(self, stream: AcceptedStream, nonce: str) -> None:
         answer = nonce.encode()
         if self._kind == "http":
             answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
                 len(answer),
                 answer,
             )
-        answer_probe(channel, answer)
+        answer_probe(stream, answer)
 
     async def close(self) -> None:
         """End all connections now."""

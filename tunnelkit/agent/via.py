@@ -1,4 +1,4 @@
-"""Leaving by a relay: the streams of an egress proxy, opened on data channels towards a relay.
+"""Leaving by a relay: the streams of an egress proxy, opened towards a relay.
 
 The relay connects them from its own pinned addresses, or passes them on to an agent's exit.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
 
 from tunnelkit import errors
-from tunnelkit.agent.egress_pool import EgressPool, EgressStream, UnansweredError
 from tunnelkit.agent.events import Listener, ignore
+from tunnelkit.agent.link import EgressLink, Trust, lacks_egress, make_egress_link
 from tunnelkit.agent.session import Session
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.stream import Target
-from tunnelkit.transport.channels import Channel
+from tunnelkit.net.stream import Outgoing, Target
+from tunnelkit.transport.accept import AcceptedStream
+from tunnelkit.transport.ssh_options import SshOptions
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import Endpoint, normal_host, tunnel_name
 
@@ -23,9 +23,6 @@ __all__ = ["RelayEgress"]
 
 PROBE_TIMEOUT = 10.0
 """Seconds for a probe to come back once its stream is there."""
-
-MAX_TRIES = 3
-"""Data channels tried for one stream, where they end before the relay has answered."""
 
 ZONE = "zone:"
 
@@ -38,7 +35,7 @@ class RelayEgress(Session):
     The rest is as with :class:`~tunnelkit.agent.agent.Agent`: it reconnects for as long as it runs.
     """
 
-    _opens = True
+    _link: EgressLink
 
     def __init__(
         self,
@@ -47,29 +44,28 @@ class RelayEgress(Session):
         token: str = "",
         ca: str | None = None,
         fingerprint: str | None = None,
+        ssh: SshOptions | None = None,
         exit: str = "",  # noqa: A002 - the option's name
         on_event: Listener = ignore,
     ) -> None:
-        super().__init__(relay, token=token, ca=ca, fingerprint=fingerprint, identity=None, on_event=on_event)
+        trust = Trust(token, ca, fingerprint, ssh or SshOptions())
+        super().__init__(relay, trust, identity=None, on_event=on_event)
         self.exit = _exit(exit)
-        self._pool: EgressPool
+        self._failure: errors.TunnelkitError | None = None
         self._running = False
 
     async def start(self, pump: Pump) -> None:
         """Connect to the relay; streams are for users of ``pump``.
 
-        Raises RelayUnreachableError, NotARelayError, AuthError, CertificateError, OutboundProxyError, and
-        NoExitError where the relay is of a version that knows no egress.
+        Raises RelayUnreachableError, NotARelayError, AuthError, CertificateError, HostKeyError,
+        OutboundProxyError, and NoExitError where the relay is of a version that knows no egress.
         """
         self._prepare(pump)
-        self._pool = EgressPool(
-            pump, self._dial_channel, send=self._send, mask=self._link.random_mask, relay=str(self.relay)
-        )
         self._running = True
         try:
             await self._connect()
-            if self._pool.failure is not None:
-                raise self._pool.failure
+            if self._failure is not None:
+                raise self._failure
         except BaseException:
             await self.close()
             raise
@@ -78,7 +74,7 @@ class RelayEgress(Session):
     async def check(self) -> None:
         """Return once a probe has come back from whoever would dial. Raises as :meth:`open` does."""
         nonce = secrets.token_hex(8)
-        stream = await self._opened(messages.Open(0, 0, "", probe=nonce, exit=self.exit))
+        stream = await self._link.open(messages.Open(0, 0, "", probe=nonce, exit=self.exit))
         answer = _Answer(asyncio.get_running_loop().create_future())
         try:
             stream.use(answer)
@@ -95,35 +91,20 @@ class RelayEgress(Session):
             raise
         stream.delivered()
 
-    async def open(self, target: Target) -> EgressStream:
+    async def open(self, target: Target) -> Outgoing:
         """A stream to ``target``, connected; nothing is called back before ``use`` and ``resume``.
 
         Raises the error of whoever dials (ProxyError and its kind), ExitNotAllowedError, NoExitError,
         ExitAwayError, LimitError, and RelayUnreachableError where the relay is away.
         """
         where = Endpoint(normal_host(target.host), target.port)
-        return await self._opened(
-            messages.Open(0, 0, target.user or target.client, target=str(where), exit=self.exit)
-        )
-
-    async def _opened(self, request: messages.Open) -> EgressStream:
-        for last in (False,) * (MAX_TRIES - 1) + (True,):
-            channel = await self._pool.acquire()
-            try:
-                await self._pool.ask(channel, request)
-                return channel
-            except UnansweredError:
-                if last:
-                    break
-            except asyncio.CancelledError:
-                channel.cancel("cancelled")
-                raise
-        raise errors.RelayUnreachableError(f"The connection to the relay at {self.relay} is lost")
+        user = target.user or target.client
+        return await self._link.open(messages.Open(0, 0, user, target=str(where), exit=self.exit))
 
     @property
     def active(self) -> int:
         """Streams that are open."""
-        return self._pool.busy if self._running else 0
+        return self._link.busy if self._running else 0
 
     async def close(self) -> None:
         """End all streams now. Safe to call twice."""
@@ -132,40 +113,25 @@ class RelayEgress(Session):
         self._running = False
         try:
             await self._tasks.close()
-            await self._pool.close()
         finally:
-            self._send(messages.Goodbye())
-            self._pool.drop("agent_closed")
-            self._disconnect()
-            self._link.close()
+            self._link.send(messages.Goodbye())
+            await self._link.close()
+            self.connected = False
 
     # --- the session ----------------------------------------------------------------------------
 
-    @property
-    def _channels(self) -> Iterable[Channel]:
-        return self._pool.channels.values()
-
-    def _channel(self, number: int) -> Channel | None:
-        return self._pool.channels.get(number)
+    def _make_link(self) -> EgressLink:
+        return make_egress_link(self.relay, self._trust, self._pump, self)
 
     def _message(self, message: messages.ControlToAgent | None) -> None:
         pass  # this side asks for nothing there
 
-    def _session_lost(self) -> None:
-        self._pool.drop("relay_closed")
-
-    def _connection_lost(self) -> None:
-        self._pool.disconnected()
+    def stream_opened(self, stream: AcceptedStream, request: messages.Open) -> None:
+        """A relay opens none towards those who leave by it."""
+        stream.refuse("no_tunnel", "There are no tunnels here")
 
     def _session_begun(self, message: messages.Welcome) -> None:
-        failure = None
-        if not message.egress:
-            what = f"The relay at {self.relay} runs a version of tunnelkit without egress"
-            failure = errors.NoExitError(what, hint="Bring the relay up to date")
-        self._pool.connected(message.max_channels, failure)
-
-    def _tick(self, now: float) -> None:
-        self._pool.tick(now)
+        self._failure = lacks_egress(self.relay, message)
 
 
 def _exit(name: str) -> str:

@@ -45,6 +45,23 @@ class _EgressRules(RulesInOrder):
 )
 @click.option("--open", is_flag=True, default=None, help="Let everybody open tunnels, without a token.")
 @click.option(
+    "--ssh",
+    multiple=True,
+    metavar="ADDR",
+    help="An address for SSH alone; at those of --listen it is spoken as well. Several times for several.",
+)
+@click.option(
+    "--authorized-keys",
+    metavar="FILE",
+    help="Who may log in over SSH and open tunnels: public keys, as in OpenSSH's authorized_keys.",
+)
+@click.option(
+    "--ssh-host-key",
+    metavar="FILE",
+    help="The SSH host key, made at the first start. [default: in the user's data directory]",
+)
+@click.option("--ssh-keys-only", is_flag=True, default=None, help="Take no tokens as passwords over SSH.")
+@click.option(
     "--egress-source-ip",
     multiple=True,
     metavar="ADDRESS",
@@ -79,12 +96,13 @@ def serve(
     /,
     listen: tuple[str, ...],
     token: tuple[str, ...],
+    ssh: tuple[str, ...],
     egress_source_ip: tuple[str, ...],
     **overrides: Any,
 ) -> None:
     """Run a relay: agents connect to it, visitors reach their tunnels through it.
 
-    Agents and HTTP visitors share the --listen ports, so that one port is enough.
+    Agents, HTTP visitors and SSH clients share the --listen ports, so that one port is enough.
     """
     from tunnelkit.cli.serving import serve_visitors
 
@@ -92,6 +110,7 @@ def serve(
     several = {
         "listen": listen,
         "token": token,
+        "ssh": ssh,
         "egress_source_ip": egress_source_ip,
         "egress_rules": ctx.obj,
     }

@@ -2,6 +2,15 @@
 
 from tunnelkit.relay.auth import AnyToken, Authorizer, Identity, Rights, TokenList
 from tunnelkit.relay.limits import Limits
-from tunnelkit.relay.server import Relay
+from tunnelkit.relay.server import Relay, RelaySsh
 
-__all__ = ["AnyToken", "Authorizer", "Identity", "Limits", "Relay", "Rights", "TokenList"]
+__all__ = [
+    "AnyToken",
+    "Authorizer",
+    "Identity",
+    "Limits",
+    "Relay",
+    "RelaySsh",
+    "Rights",
+    "TokenList",
+]

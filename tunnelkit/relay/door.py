@@ -15,6 +15,7 @@ from tunnelkit.relay.auth import Authorizer, Identity, bearer
 from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.session import AgentSession
+from tunnelkit.relay.sessions import Session
 from tunnelkit.relay.tunnels import Tunnels
 from tunnelkit.transport.websocket import (
     Control,
@@ -43,7 +44,7 @@ class Door:
         pump: Pump,
         authorizer: Authorizer,
         limits: Limits,
-        on_gone: Callable[[AgentSession], None],
+        on_gone: Callable[[Session], None],
         egress: Egress,
     ) -> None:
         self.sessions: dict[str, AgentSession] = {}

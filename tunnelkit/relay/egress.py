@@ -23,9 +23,8 @@ from tunnelkit.net.stream_join import StreamJoin
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
-from tunnelkit.relay.session import AgentAwayError, AgentSession
-from tunnelkit.transport.accept import Early
-from tunnelkit.transport.channels import AcceptorChannel, OpenerChannel
+from tunnelkit.relay.sessions import AgentAwayError, Session, SessionStream
+from tunnelkit.transport.accept import AcceptedStream, Early
 from tunnelkit.transport.exit import MAX_VISITOR, MAX_WORDS, ExitService
 from tunnelkit.wire.messages import Open, plain_text
 
@@ -81,7 +80,7 @@ class Egress:
             if not zone:
                 del self._zones[tunnel.zone]
 
-    def _chosen(self, session: AgentSession, request: Open) -> RelayTunnel | None:
+    def _chosen(self, session: Session, request: Open) -> RelayTunnel | None:
         """The exit that ``request`` asks for, if it is there. Raises ExitNotAllowedError."""
         rights, name = session.identity.rights, request.exit
 
@@ -104,7 +103,7 @@ class Egress:
 
     # --- streams --------------------------------------------------------------------------------
 
-    def open(self, session: AgentSession, channel: AcceptorChannel, request: Open) -> None:
+    def open(self, session: Session, channel: AcceptedStream, request: Open) -> None:
         """A proxy opens a stream on its egress channel."""
         try:
             if self._draining:
@@ -121,14 +120,14 @@ class Egress:
         except TunnelkitError as error:
             channel.refuse(error.code, error.what)
 
-    def _leave_here(self, session: AgentSession, channel: AcceptorChannel, request: Open) -> None:
+    def _leave_here(self, session: Session, channel: AcceptedStream, request: Open) -> None:
         if self._service is None:
             raise NoExitError("The relay lends no address of its own")
         if not session.identity.rights.may_leave_here:
             raise ExitNotAllowedError("This token may not leave from the relay's own addresses")
         self._service.leave(channel, request, client=request.visitor, rules=request.rules)
 
-    async def _missing(self, channel: AcceptorChannel, request: Open) -> None:
+    async def _missing(self, channel: AcceptedStream, request: Open) -> None:
         """Say whether the exit has gone away or never was."""
         early = Early(channel)
         channel.use(early)
@@ -160,7 +159,7 @@ class Egress:
             await self._service.close("relay_closed")
 
 
-def _checked(session: AgentSession, request: Open) -> Open:
+def _checked(session: Session, request: Open) -> Open:
     """``request`` with what may be passed on and logged, and the rules of the session's own token."""
     target = request.target
     if not (target.isascii() and target.isprintable()) or len(target) > MAX_TARGET:
@@ -188,13 +187,13 @@ class _Passage:
     The user of ``far`` until it has answered. What the proxy sends before that waits here.
     """
 
-    def __init__(self, egress: Egress, near: AcceptorChannel, tunnel: RelayTunnel, request: Open) -> None:
+    def __init__(self, egress: Egress, near: AcceptedStream, tunnel: RelayTunnel, request: Open) -> None:
         self._egress = egress
         self._near = near
         self._exit = tunnel
         self._request = request
         self._early = Early(near, self._near_gone)
-        self._far: OpenerChannel | None = None
+        self._far: SessionStream | None = None
         self._join: StreamJoin | None = None
         self._tries = 0
         self._began = egress.pump.loop.time()
@@ -226,7 +225,7 @@ class _Passage:
             else:
                 session.channel_free(channel)
 
-    def _open(self, channel: OpenerChannel) -> None:
+    def _open(self, channel: SessionStream) -> None:
         session, asked = self._exit.session, self._request
         self._far = channel
         request = Open(
@@ -269,7 +268,7 @@ class _Passage:
         quick = egress.pump.loop.time() - self._began < egress.limits.open_timeout
         if code == "unanswered" and quick and self._tries < MAX_TRIES:
             self._try()
-        elif code == "unanswered" and not quick:
+        elif code in ("unanswered", "agent_timeout") and not quick:
             self.refused("destination_timeout", f"The exit {self._exit.name!r} did not answer in time")
         else:
             self._refuse(ExitAwayError(f"The connection to the exit {self._exit.name!r} is lost"))

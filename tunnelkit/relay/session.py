@@ -13,38 +13,29 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 
-from tunnelkit.errors import LimitError, TunnelkitError
+from tunnelkit.errors import LimitError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
+from tunnelkit.relay.sessions import AgentAwayError, EgressOpen, SessionStream
 from tunnelkit.transport.channels import AcceptorChannel, Channel, OpenerChannel
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.transport.websocket import Control
 from tunnelkit.wire import messages
 from tunnelkit.wire.channel import State
 
-__all__ = ["AgentAwayError", "AgentSession"]
+__all__ = ["AgentSession"]
 
 log = logging.getLogger("tunnelkit")
 
 
-class AgentAwayError(TunnelkitError):
-    """The tunnel's agent is not connected, or offers no data channel in time."""
-
-    code = "agent_away"
-    exit_status = 1
-    default_hint = "The agent reconnects by itself; try again in a moment"
-
-
-EgressStream = Callable[["AgentSession", AcceptorChannel, messages.Open], None]
-
-
 class AgentSession:
-    """See the module. ``on_gone(session)`` is called when it has ended for good.
+    """See the module, and :class:`~tunnelkit.relay.sessions.Session`.
 
-    ``on_egress(session, channel, request)`` gets the streams that the agent opens itself.
+    ``on_gone(session)`` is called when it has ended for good; ``on_egress(session, stream, request)`` gets
+    the streams that the agent opens itself.
     """
 
     def __init__(
@@ -54,7 +45,7 @@ class AgentSession:
         agent: str,
         limits: Limits,
         on_gone: Callable[[AgentSession], None],
-        on_egress: EgressStream | None = None,
+        on_egress: EgressOpen | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.secret = secrets.token_hex(16)
@@ -90,6 +81,13 @@ class AgentSession:
     def attached(self) -> bool:
         """Whether the agent is connected."""
         return self.control is not None
+
+    async def gives_way(self) -> bool:
+        """It is told, and does not come back."""
+        return True
+
+    def permits(self, message: messages.Request) -> None:
+        """Whoever has a token may ask for anything."""
 
     def proves(self, secret: str) -> bool:
         """Whether ``secret`` is this session's."""
@@ -233,19 +231,22 @@ class AgentSession:
         self._stream += 1
         return self._stream
 
-    def opening(self, channel: OpenerChannel) -> None:
+    def opening(self, channel: SessionStream) -> None:
         """``channel`` waits for the agent's answer."""
+        assert isinstance(channel, OpenerChannel)
         self._opening[channel] = self._pump.loop.time() + self._limits.open_timeout
 
-    def reaching(self, channel: OpenerChannel) -> None:
+    def reaching(self, channel: SessionStream) -> None:
         """``channel`` waits for an exit, which dials across the internet."""
+        assert isinstance(channel, OpenerChannel)
         self._reaching[channel] = self._pump.loop.time() + self._limits.exit_timeout
 
     def channel_answered(self, channel: OpenerChannel) -> None:
         self._opening.pop(channel, None)
         self._reaching.pop(channel, None)
 
-    def channel_free(self, channel: OpenerChannel) -> None:
+    def channel_free(self, channel: SessionStream) -> None:
+        assert isinstance(channel, OpenerChannel)
         if channel.closed:
             return
         while self._waiting:

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tunnelkit.net.pump import READ_SIZE, Join
-from tunnelkit.net.stream import StreamUser
-from tunnelkit.transport.channels import AcceptorChannel
+from tunnelkit.net.stream import Stream, StreamUser
 
-__all__ = ["Early", "Traffic", "answer_probe"]
+__all__ = ["AcceptedStream", "Early", "Traffic", "answer_probe"]
+
+
+class AcceptedStream(Stream, Protocol):
+    """A stream as it comes to the side that did not open it: ``accept`` or ``refuse`` it, once."""
+
+    user: StreamUser
+    closed: bool
+
+    def accept(self) -> None:
+        """The service is there: payload may flow."""
+
+    def accept_egress(self, source: str) -> None:
+        """As :meth:`accept`, of a destination that was left for from ``source``."""
+
+    def refuse(self, code: str, what: str) -> None:
+        """The far end could not be reached."""
 
 
 @dataclass(slots=True)
@@ -56,20 +72,20 @@ class Early:
     ``gone`` is called when the stream is aborted meanwhile.
     """
 
-    def __init__(self, channel: AcceptorChannel, gone: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, stream: AcceptedStream, gone: Callable[[], object] = lambda: None) -> None:
         self.data = bytearray()
         self.has_ended = False
         self.gone = gone
-        self._channel = channel
+        self._stream = stream
 
     @property
     def waits(self) -> bool:
         """Whether the stream still waits for its far end."""
-        return self._channel.user is self and not self._channel.closed
+        return self._stream.user is self and not self._stream.closed
 
     def hand_over(self, user: StreamUser) -> None:
         """``user`` has the stream from now on, and what has come so far."""
-        self._channel.use(user)
+        self._stream.use(user)
         if self.data:
             user.payload(bytes(self.data))
         if self.has_ended:
@@ -78,7 +94,7 @@ class Early:
     def payload(self, data: memoryview | bytes) -> None:
         self.data += data
         if len(self.data) >= READ_SIZE:
-            self._channel.pause()
+            self._stream.pause()
 
     def ended(self) -> None:
         self.has_ended = True
@@ -94,22 +110,22 @@ class Early:
 class _Answering:
     """The user of a probe's stream: the answer has been sent, the rest is thrown away."""
 
-    def __init__(self, channel: AcceptorChannel) -> None:
-        self._channel = channel
+    def __init__(self, stream: AcceptedStream) -> None:
+        self._stream = stream
 
     def payload(self, data: memoryview | bytes) -> None: ...
 
     def ended(self) -> None:
-        self._channel.delivered()
+        self._stream.delivered()
 
     def refused(self, code: str, what: str) -> None: ...
     def aborted(self, code: str) -> None: ...
     def drained(self) -> None: ...
 
 
-def answer_probe(channel: AcceptorChannel, answer: bytes) -> None:
+def answer_probe(stream: AcceptedStream, answer: bytes) -> None:
     """Accept a probe's stream and say ``answer`` on it."""
-    channel.accept()
-    channel.use(_Answering(channel))
-    channel.send(answer)
-    channel.end(delivered=False)
+    stream.accept()
+    stream.use(_Answering(stream))
+    stream.send(answer)
+    stream.end(delivered=False)

@@ -13,8 +13,7 @@ from typing import Protocol
 from tunnelkit.errors import InvalidTargetError, TunnelkitError
 from tunnelkit.net.pump import Join, Pump
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.accept import Early, Traffic, answer_probe
-from tunnelkit.transport.channels import AcceptorChannel
+from tunnelkit.transport.accept import AcceptedStream, Early, Traffic, answer_probe
 from tunnelkit.wire.messages import Open, plain_text
 
 __all__ = [
@@ -104,55 +103,55 @@ class ExitService:
         return self.traffic.open + len(self._tasks)
 
     def leave(
-        self, channel: AcceptorChannel, request: Open, *, client: str, rules: tuple[str, ...] = ()
+        self, stream: AcceptedStream, request: Open, *, client: str, rules: tuple[str, ...] = ()
     ) -> None:
-        """Connect ``channel``'s stream with ``request.target`` for ``client``."""
+        """Connect ``stream`` with ``request.target`` for ``client``."""
         if request.probe:
-            answer_probe(channel, request.probe.encode())
+            answer_probe(stream, request.probe.encode())
             return
         try:
             host, port = _host_port(request.target)
             attempt = self._dialer.attempt(host, port, client=client, rules=rules)
             leg = attempt.now()
         except TunnelkitError as error:
-            self._failed(channel, request, client, error)
+            self._failed(stream, request, client, error)
             return
         if leg is not None:
-            self._join(channel, request, client, leg, None)
+            self._join(stream, request, client, leg, None)
             return
-        early = Early(channel)
-        channel.use(early)
-        dialling = self._tasks.spawn(self._dial(channel, request, client, attempt, early), "dial")
+        early = Early(stream)
+        stream.use(early)
+        dialling = self._tasks.spawn(self._dial(stream, request, client, attempt, early), "dial")
         dialling.add_done_callback(lambda _: attempt.close())  # it may be cancelled before it begins
         early.gone = dialling.cancel
 
     async def _dial(
-        self, channel: AcceptorChannel, request: Open, client: str, attempt: ExitAttempt, early: Early
+        self, stream: AcceptedStream, request: Open, client: str, attempt: ExitAttempt, early: Early
     ) -> None:
         try:
             leg = await attempt.wait()
         except TunnelkitError as error:
             if early.waits:
-                self._failed(channel, request, client, error)
+                self._failed(stream, request, client, error)
             return
         if early.waits:
-            self._join(channel, request, client, leg, early)
+            self._join(stream, request, client, leg, early)
         else:
             leg.sock.close()
 
     def _join(
-        self, channel: AcceptorChannel, request: Open, client: str, leg: ExitLeg, early: Early | None
+        self, stream: AcceptedStream, request: Open, client: str, leg: ExitLeg, early: Early | None
     ) -> None:
-        channel.accept_egress(leg.source)
-        join = _Leaving(self._pump, leg.sock, channel, self._left)
+        stream.accept_egress(leg.source)
+        join = _Leaving(self._pump, leg.sock, stream, self._left)
         join.client, join.source, join.target = client, leg.source, request.target
         self.traffic.begin(join)
-        channel.use(join)
+        stream.use(join)
         join.start()
         if early is not None:
             early.hand_over(join)
         if join.flowing:
-            channel.resume()
+            stream.resume()
 
     def _left(self, join: Join, code: str | None) -> None:
         self.traffic.end(join, code)
@@ -162,10 +161,10 @@ class ExitService:
                 *(join.client, join.target, join.source, join.sent, join.received, code or "ended"),
             )
 
-    def _failed(self, channel: AcceptorChannel, request: Open, client: str, error: TunnelkitError) -> None:
+    def _failed(self, stream: AcceptedStream, request: Open, client: str, error: TunnelkitError) -> None:
         self.traffic.failed += 1
         log.info("exit: %s to %s: %s", client, request.target, error)
-        channel.refuse(error.code, plain_text(error.what, MAX_WORDS))
+        stream.refuse(error.code, plain_text(error.what, MAX_WORDS))
 
     async def close(self, code: str) -> None:
         """End all connections now."""
