@@ -89,6 +89,27 @@ async def test_as_many_as_asked_for_are_dialled_each_with_a_number_of_its_own(be
     assert sorted(bench.pool.channels) == sorted(bench.numbers) == [1, 2, 3, 4, 5]
 
 
+async def test_what_is_asked_for_again_does_not_add_up_while_dials_hang(bench: Bench) -> None:
+    """They may wait to be accepted by a relay that is overloaded already, or be lost."""
+    bench.may_dial.clear()
+    bench.pool.more(3)
+    for _ in range(5):
+        bench.pool.more(3, again=True)
+    bench.may_dial.set()
+    await bench.settle()
+    assert len(bench.pool.channels) == 6
+
+
+async def test_what_has_failed_is_dialled_again_when_it_is_asked_for_again(bench: Bench) -> None:
+    bench.failing = 2 * DIAL_TRIES
+    bench.pool.more(2)
+    await bench.settle()
+    assert not bench.pool.channels
+    bench.pool.more(2, again=True)
+    await bench.settle()
+    assert len(bench.pool.channels) == 2
+
+
 @pytest.mark.parametrize("count", [0, -1])
 async def test_nothing_is_dialled_for_nothing(bench: Bench, count: int) -> None:
     bench.pool.more(count)

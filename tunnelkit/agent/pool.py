@@ -58,8 +58,15 @@ class Pool:
         self._next = 0
         self._tasks = Tasks("data channels")
 
-    def more(self, count: int) -> None:
-        """Open ``count`` more channels, within the limit."""
+    def more(self, count: int, *, again: bool = False) -> None:
+        """Open ``count`` more channels, within the limit.
+
+        ``again``: they were asked for before. Dials that are under way may hang for good, so others
+        are made beside them, but only as many again: they may also just wait to be accepted, and a
+        relay that is overloaded would get more and more of them.
+        """
+        if again:
+            count = min(count, 2 * count - self._dialling)
         room = self.limit - len(self.channels) - self._dialling
         for _ in range(min(count, room)):
             self._dialling += 1

@@ -182,7 +182,7 @@ class WebSocketLink(WebSocketConnection):
 
     def _heard(self, message: ControlToAgent | None) -> None:
         if isinstance(message, Need):
-            self.pool.more(message.n)
+            self.pool.more(message.n, again=message.again)
         else:
             super()._heard(message)
 

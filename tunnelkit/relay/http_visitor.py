@@ -209,6 +209,8 @@ class HttpVisitor(HttpConnection):
             self._begin(head, rest, found)
         elif isinstance(found, Away):
             self.fail(503, "agent_away")
+        elif found is None and self._ingress.awaits(head):
+            self.fail(503, "relay_starting")
         else:
             self.fail(404, "no_tunnel")
 

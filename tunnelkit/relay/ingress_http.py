@@ -57,6 +57,7 @@ class HttpIngress:
         domain: str,
         door: AgentDoor,
         probes: dict[Any, str],
+        startup_grace: float,
     ) -> None:
         self.pump = pump
         self.limits = limits
@@ -75,6 +76,7 @@ class HttpIngress:
         self._door = door
         self._probes = probes
         self.now = pump.loop.time
+        self._agents_back_at = self.now() + startup_grace
 
     @property
     def active(self) -> int:
@@ -118,6 +120,10 @@ class HttpIngress:
         """The tunnel that ``head`` asks for."""
         name = self._name(head)
         return None if name is None else await self._registry.find(("http", name))
+
+    def awaits(self, head: RequestHead) -> bool:
+        """Whether the tunnel that ``head`` asks for, and nobody has, may come: the relay has just started."""
+        return self._name(head) is not None and self.now() < self._agents_back_at
 
     # --- connections to services ----------------------------------------------------------------
 
@@ -168,6 +174,16 @@ class HttpIngress:
         latest = self.now() - self.limits.upstream_idle
         while tunnel.upstreams and tunnel.upstreams[0].last_used < latest:
             tunnel.upstreams[0].give_up()
+
+    def make_room(self) -> None:
+        """Descriptors have run out: close half of the visitors' connections that carry no request."""
+        for visitor in list(self._idle)[: (len(self._idle) + 1) // 2]:
+            visitor.timed_out()
+
+    def spare(self, tunnel: RelayTunnel) -> None:
+        """Give up half of the connections to a service that rest; that frees their channels."""
+        for upstream in tunnel.upstreams[: (len(tunnel.upstreams) + 1) // 2]:
+            upstream.give_up()
 
     def join(
         self,

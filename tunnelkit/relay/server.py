@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from tunnelkit._version import __version__
 from tunnelkit.errors import AuthMissingError
-from tunnelkit.net.listen import Listener, bind
+from tunnelkit.net.listen import ACCEPT_PAUSE, Listener, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import AnyToken, Authorizer, NoToken, TokenList
@@ -41,6 +41,11 @@ TICK = 1.0
 """Seconds between looks at the clocks of what waits."""
 
 
+STARTUP_GRACE = 6.0
+"""Seconds after the start in which an unknown name may be a tunnel's whose agent is on its way back: for
+their first minutes agents try at most 5 s apart, and a second is for handshakes and the probe."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaySsh:
     """How a relay speaks SSH: at the addresses that it shares with HTTP, and at ``listen``."""
@@ -64,8 +69,10 @@ class Relay:
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
     a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
     tunnels as well as tokens. ``exit_dialer``: by what agents' proxies may leave from the relay's own
-    addresses, made when the relay starts; None: they may not. ``splice``: False moves all bytes
-    through user space.
+    addresses, made when the relay starts; None: they may not. ``splice``: False moves all bytes through
+    user space.
+    ``startup_grace``: seconds in which visitors of a name that no agent has claimed yet are told to try
+    again soon (503), for the relay may have been restarted; after that there is no such tunnel (404).
 
     Raises AuthMissingError, AddressInUseError, InvalidError and what ``exit_dialer`` raises when it
     starts.
@@ -83,6 +90,7 @@ class Relay:
         ssh: RelaySsh | None = None,
         exit_dialer: Callable[[], ExitDialer] | None = None,
         splice: bool | None = None,
+        startup_grace: float = STARTUP_GRACE,
     ) -> None:
         self.limits = limits or Limits()
         self.domain = domain.strip(".").lower()
@@ -96,6 +104,7 @@ class Relay:
         if exit_dialer is not None and isinstance(self._authorizer, AnyToken):
             self._must_be_loopback()
         self._splice = splice
+        self._startup_grace = startup_grace
         self._registry: Registry = MemoryRegistry()
         self._listeners: list[Listener] = []
         self._ssh_listeners: list[Listener] = []
@@ -110,6 +119,7 @@ class Relay:
         self._door: Door
         self._tunnels: Tunnels
         self._egress: Egress
+        self._room_made_at = 0.0
         self._running = False
         self._closed: asyncio.Future[None] | None = None
 
@@ -154,6 +164,7 @@ class Relay:
             domain=self.domain,
             door=self._door,
             probes=prober.expected,
+            startup_grace=self._startup_grace,
         )
         self._tcp = TcpIngress(self._pump, probes=prober.expected)
         first = self._listen[0]
@@ -163,6 +174,7 @@ class Relay:
             self._tcp_ports,
             first.host,
             lambda: self._listeners[0].address,
+            self._make_room,
         )
         self._tunnels = self._door.tunnels = Tunnels(
             self._pump,
@@ -215,10 +227,12 @@ class Relay:
         ssh = self._ssh_door.accept if self._ssh_door is not None else None
         self._front = Front(self._pump, patience=self.limits.head_timeout, http=self._http.accept, ssh=ssh)
         for address in self._listen:
-            self._listeners.append(Listener(loop, bind(address.host, address.port), self._front.accept))
+            sock = bind(address.host, address.port)
+            self._listeners.append(Listener(loop, sock, self._front.accept, on_exhausted=self._make_room))
         for address in self._ssh_listen:
             assert ssh is not None
-            self._ssh_listeners.append(Listener(loop, bind(address.host, address.port), ssh))
+            sock = bind(address.host, address.port)
+            self._ssh_listeners.append(Listener(loop, sock, ssh, on_exhausted=self._make_room))
         if self._lent is not None:
             for listener in (*self._listeners, *self._ssh_listeners):
                 self._lent.add_listener(*listener.address)
@@ -273,6 +287,23 @@ class Relay:
                 self._http.trim(tunnel)
         self._http.tick(now)
         self._front.tick(now)
+
+    def _make_room(self) -> None:
+        """Descriptors have run out: part with some of what only waits to be used again.
+
+        Sessions over SSH are one connection each and hold nothing of the kind. At most once in the pause of a
+        listener, however many there are.
+        """
+        now = self._pump.loop.time()
+        if now - self._room_made_at < ACCEPT_PAUSE:
+            return
+        self._room_made_at = now
+        self._pump.pipes.trim()
+        self._http.make_room()
+        for session in list(self._door.sessions.values()):
+            session.make_room()
+            for tunnel in session.tunnels.values():
+                self._http.spare(tunnel)
 
     @property
     def _sessions(self) -> list[Session]:

@@ -107,7 +107,7 @@ class AgentSession:
         for channel in list(self._channels.values()):
             if channel.cancelling and isinstance(channel, AcceptorChannel):
                 channel.lost("cancelled")  # the abort may be among what was lost: the end says it
-        self.ask()
+        self.ask(again=True)
 
     def detach(self) -> None:
         """The control connection is lost; the agent has a while to come back."""
@@ -213,8 +213,8 @@ class AgentSession:
                 raise AgentAwayError("The tunnel's agent is not there") from None
             raise
 
-    def ask(self) -> None:
-        """Ask the agent for the channels that visitors wait for."""
+    def ask(self, *, again: bool = False) -> None:
+        """Ask the agent for the channels that visitors wait for; ``again``: it may be dialling some."""
         if self.full:
             for tunnel in self.tunnels.values():
                 if tunnel.upstreams:
@@ -224,7 +224,7 @@ class AgentSession:
         wanted = min(len(self._waiting) - self._asked, room)
         if wanted > 0 and self.control is not None:
             self._asked += wanted
-            self.send(messages.Need(wanted))
+            self.send(messages.Need(wanted, again))
 
     def next_stream(self) -> int:
         """A number for a new stream."""
@@ -272,6 +272,14 @@ class AgentSession:
         if channel is not None:
             channel.cancelled(message.stream, message.code, message.sent)
 
+    def make_room(self) -> None:
+        """Descriptors have run out: close half of the idle channels, those used longest ago first.
+
+        Never the last one. Idle ones would keep out the very visitors that they are there for.
+        """
+        for channel in self._idle[: len(self._idle) // 2]:
+            channel.lost("closed")
+
     # --- time -----------------------------------------------------------------------------------
 
     def tick(self, now: float, *, liveness: bool) -> None:
@@ -291,10 +299,11 @@ class AgentSession:
         if liveness:
             self._liveness.check(self.control, self._channels.values())
         if self._waiting:
-            if not self._arrived:
+            overdue = not self._arrived
+            if overdue:
                 self._asked = 0  # what has not come by now, while nothing came, may never
             self._arrived = False
-            self.ask()
+            self.ask(again=overdue)
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from tunnelkit.errors import (
     RefusedError,
     TunnelkitError,
 )
-from tunnelkit.net.listen import Listener, bind
+from tunnelkit.net.listen import Listener, OnAccept, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.ingress_http import HttpIngress
@@ -57,6 +58,8 @@ class Public:
     bind: str
     main_address: Callable[[], tuple[str, int]]
     """Where the relay's first listener is."""
+    make_room: Callable[[], None]
+    """Called when a listener finds no descriptor left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +166,8 @@ class Tunnels:
         _, port = self._main_address()
         tunnel.host, tunnel.port = f"{name}.{self.public.domain}", port
         if not self.public.domain:
-            tunnel.listener = Listener(
-                self._pump.loop,
-                bind(self.public.bind, 0),
-                partial(self._http.accept, tunnel=tunnel),
+            tunnel.listener = self._listener(
+                bind(self.public.bind, 0), partial(self._http.accept, tunnel=tunnel)
             )
             tunnel.host, tunnel.port = self.public.host, tunnel.listener.port
         where = tunnel.host if tunnel.port == 80 else f"{tunnel.host}:{tunnel.port}"
@@ -237,11 +238,14 @@ class Tunnels:
                 sock.close()
             await self.close(tunnel, away=False)
             raise
-        tunnel.listener = Listener(self._pump.loop, sock, partial(self._tcp.accept, tunnel))
+        tunnel.listener = self._listener(sock, partial(self._tcp.accept, tunnel))
         host = self.public.domain or self.public.host
         tunnel.host, tunnel.port = host, port
         tunnel.url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
         return tunnel
+
+    def _listener(self, sock: socket.socket, on_accept: OnAccept) -> Listener:
+        return Listener(self._pump.loop, sock, on_accept, on_exhausted=self.public.make_room)
 
     async def _claim(self, tunnel: RelayTunnel) -> None:
         await self._ask_holder(tunnel)

@@ -145,9 +145,10 @@ class Refused(Message, frozen=True, tag="refused"):
 
 
 class Need(Message, frozen=True, tag="need"):
-    """Asks for ``n`` more data channels."""
+    """Asks for ``n`` more data channels; ``again``: those asked for before did not come in time."""
 
     n: int
+    again: bool = False
 
 
 class Replaced(Message, frozen=True, tag="replaced"):
