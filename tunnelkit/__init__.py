@@ -14,17 +14,31 @@ from tunnelkit._version import __version__
 from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from tunnelkit.agent import Agent
+    from tunnelkit.agent import Agent, RelayEgress
+    from tunnelkit.egress import EgressProxy
     from tunnelkit.relay import Relay, RelaySsh
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "Forwarding", "Relay", "RelaySsh", "Tunnel", "__version__", "errors", "forward"]
+__all__ = [
+    "Agent",
+    "EgressProxy",
+    "Forwarding",
+    "Relay",
+    "RelayEgress",
+    "RelaySsh",
+    "Tunnel",
+    "__version__",
+    "errors",
+    "forward",
+]
 __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
+    "EgressProxy": "tunnelkit.egress",
     "Forwarding": "tunnelkit.tunnel",
     "Relay": "tunnelkit.relay",
+    "RelayEgress": "tunnelkit.agent",
     "RelaySsh": "tunnelkit.relay",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
