@@ -26,6 +26,12 @@
     │   └── ServiceTimeoutError
     ├── AddressInUseError         a listening address is not to be had
     ├── EngineError               the engine process behind Tunnel.create ended
+    ├── NotFoundError             (also a LookupError) no secret, proxy, environment or file of that name
+    ├── AlreadyExistsError        the name is given away
+    ├── StoreError                the store of secrets and proxies cannot be used
+    │   ├── StoreBusyError        another process keeps it locked
+    │   ├── StoreDamagedError     what it holds is not what was written
+    │   └── MasterKeyError        the key that it is encrypted with is missing, wrong or badly kept
     └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
 
 An error has a stable ``code`` (what to search for), a ``hint`` (what to do) and the exit status
@@ -39,6 +45,7 @@ from typing import ClassVar
 
 __all__ = [
     "AddressInUseError",
+    "AlreadyExistsError",
     "AuthError",
     "AuthMissingError",
     "CertificateError",
@@ -48,8 +55,10 @@ __all__ = [
     "InvalidPortError",
     "InvalidTargetError",
     "LimitError",
+    "MasterKeyError",
     "NameTakenError",
     "NotARelayError",
+    "NotFoundError",
     "OutboundProxyError",
     "PortNotAllowedError",
     "PortTakenError",
@@ -61,6 +70,9 @@ __all__ = [
     "ServiceError",
     "ServiceRefusedError",
     "ServiceTimeoutError",
+    "StoreBusyError",
+    "StoreDamagedError",
+    "StoreError",
     "TunnelTimeoutError",
     "TunnelkitError",
     "from_code",
@@ -272,6 +284,50 @@ class EngineError(TunnelkitError):
     code = "engine"
     exit_status = 21
     default_hint = "Create the tunnel again; set TUNNELKIT_LOG=debug to see the engine's own messages"
+
+
+class NotFoundError(TunnelkitError, LookupError):
+    """There is no secret, proxy, version, environment or file of that name."""
+
+    code = "not_found"
+    exit_status = 22
+
+
+class AlreadyExistsError(TunnelkitError):
+    """A secret, proxy or environment of that name is there already; nothing was changed."""
+
+    code = "already_exists"
+    exit_status = 23
+
+
+class StoreError(TunnelkitError):
+    """The store of secrets and proxies cannot be read or written; nothing was changed."""
+
+    code = "store"
+    exit_status = 24
+
+
+class StoreBusyError(StoreError):
+    """Another process kept the store locked for too long."""
+
+    code = "store_busy"
+    exit_status = 24
+    default_hint = "Try again; does another process hold the store open in a debugger or a backup?"
+
+
+class StoreDamagedError(StoreError):
+    """What the store holds is not what was written there: damaged, or tampered with."""
+
+    code = "store_damaged"
+    exit_status = 25
+    default_hint = "Restore the store from a backup, or write the value again"
+
+
+class MasterKeyError(StoreError):
+    """The key-encryption key is missing, is not the one the store was written with, or is badly kept."""
+
+    code = "master_key"
+    exit_status = 26
 
 
 class TunnelTimeoutError(TunnelkitError, TimeoutError):
