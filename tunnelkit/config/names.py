@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 from tunnelkit.config.masked import Masked
 from tunnelkit.errors import InvalidError, InvalidNameError
 
-__all__ = ["MAX_KEYS", "MAX_SIZE", "check_key", "check_keys", "check_name", "check_values"]
+__all__ = ["MAX_KEYS", "MAX_SIZE", "check_key", "check_keys", "check_name", "check_size", "check_values"]
 
 MAX_KEYS = 1000
 """Variables of one secret: ten times what the largest .env files have."""
 
 MAX_SIZE = 4 << 20
 """Bytes of one secret's values together. Linux passes a program 2 MiB of environment by default."""
+
+MAX_SHOWN = 80
+"""Characters of a wrong name in a message; nobody reads on beyond them."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
@@ -28,8 +31,10 @@ def check_name(name: object, *, what: str) -> str:
     if not isinstance(name, str):
         raise InvalidNameError(f"The name of a {what} is a str, not {type(name).__name__}", hint="")
     if not _NAME.fullmatch(name):
+        # Where NAME was forgotten, KEY=VALUE stands in its place: what may be that is not shown.
+        shown = repr(name) if len(name) <= MAX_SHOWN and "=" not in name else "What is given"
         raise InvalidNameError(
-            f"{_shown(name)} cannot be the name of a {what}" if name else f"The name of the {what} is empty",
+            f"{shown} cannot be the name of a {what}" if name else f"The name of the {what} is empty",
             hint="A name has 1 to 64 letters, digits, dots, hyphens and underscores",
         )
     return name
@@ -71,7 +76,7 @@ def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(check_key, keys))
 
 
-def check_values(values: Mapping[str, str | None]) -> dict[str, Masked]:
+def check_values(values: Mapping[str, object]) -> dict[str, Masked]:
     """Variables as a program's environment can hold them, without those that are None.
 
     Raises InvalidError, which names the variable and never shows its value.
@@ -81,12 +86,17 @@ def check_values(values: Mapping[str, str | None]) -> dict[str, Masked]:
     for key in values:
         check_key(key)
     checked = {key: _value(key, value) for key, value in values.items() if value is not None}
-    if len(checked) > MAX_KEYS:
-        raise InvalidError(f"A secret of {len(checked):,} variables", hint=f"{MAX_KEYS:,} is the limit")
-    size = sum(len(value.reveal().encode(errors="surrogateescape")) for value in checked.values())
+    check_size(checked)
+    return checked
+
+
+def check_size(variables: Mapping[str, Masked]) -> None:
+    """Raise InvalidError if these are more than one secret holds."""
+    if len(variables) > MAX_KEYS:
+        raise InvalidError(f"A secret of {len(variables):,} variables", hint=f"{MAX_KEYS:,} is the limit")
+    size = sum(len(value.reveal().encode(errors="surrogateescape")) for value in variables.values())
     if size > MAX_SIZE:
         raise InvalidError(f"A secret of {size:,} bytes", hint=f"{MAX_SIZE:,} is the limit")
-    return checked
 
 
 def _value(key: str, value: object) -> Masked:
@@ -106,8 +116,3 @@ def _is_encodable(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(text: str) -> str:
-    """``text`` for a message, cut where nobody would read on."""
-    return repr(text if len(text) <= 80 else text[:80] + "…")
