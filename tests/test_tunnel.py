@@ -207,7 +207,7 @@ async def test_the_relay_comes_from_the_call_or_the_settings(
         async with (
             await Tunnel.create.aio(port=service, name="App") as first,
             await Tunnel.create.aio(port=service, name="app", relay=two.url, token="b") as second,
-            await Tunnel.create.aio(port=service, relay="") as third,
+            await Tunnel.create.aio(port=service, relay="local") as third,
         ):
             assert first.url == f"http://app.one.test:{one.addresses[0][1]}"
             assert second.url == f"http://app.two.test:{two.addresses[0][1]}"

@@ -47,6 +47,8 @@ MAX_TOKEN = 1024
 MAX_LABELS = 32
 """Labels that workers are chosen by: zone, region and a few of one's own."""
 
+_SHA256 = re.compile(r"(?:sha256:)?(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}", re.IGNORECASE)
+
 # The syntax of Kubernetes' labels, which is Ray's too.
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
@@ -84,7 +86,13 @@ def path(value: object) -> str:
 
 def sha256(value: object) -> str:
     """64 hexadecimal digits, with or without colons"""
-    return _filled(value)
+    text = _filled(value)
+    if not _SHA256.fullmatch(text):
+        raise InvalidError(
+            f"Not a SHA-256 fingerprint: {text[:100]!r}",
+            hint="It has 64 hexadecimal digits: openssl x509 -noout -fingerprint -sha256 -in FILE",
+        )
+    return text
 
 
 def switch(value: object) -> bool:
