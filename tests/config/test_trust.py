@@ -120,9 +120,7 @@ def test_their_token_is_not_sent_to_my_relay(here: Path) -> None:
 
 def test_a_token_without_its_relay_is_not_left_out_in_silence(here: Path) -> None:
     write(here, 'token = "whose"')
-    with pytest.raises(
-        AuthError, match=r"tunnelkit.toml:1: token: This token is not sent .* TUNNELKIT_RELAY"
-    ):
+    with pytest.raises(AuthError, match=r"toml:1: token: This token is not sent .* TUNNELKIT_RELAY"):
         load_agent(environ={"TUNNELKIT_RELAY": MINE})
 
 

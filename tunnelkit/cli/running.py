@@ -13,15 +13,13 @@ from typing import Any
 
 import click
 
-from tunnelkit.errors import InvalidError
+from tunnelkit.config.variables import log_level
 from tunnelkit.net.listen import raise_descriptor_limit
 from tunnelkit.net.tasks import Tasks
 
 __all__ = ["Stop", "drain", "run"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Stop:
@@ -127,11 +125,7 @@ class _LineHandler(logging.Handler):
 
 
 def _configure_log(write: Callable[[str], None]) -> None:
-    level = os.environ.get("TUNNELKIT_LOG", "").lower() or "warning"
-    if level not in LOG_LEVELS:
-        raise InvalidError(
-            f"TUNNELKIT_LOG={level!r} is no level", hint=f"Give one of {', '.join(LOG_LEVELS)}"
-        )
+    level = log_level(os.environ)
     log = logging.getLogger("tunnelkit")
     log.setLevel(level.upper())
     log.propagate = False

@@ -52,15 +52,20 @@ from tunnelkit.config.zones import Zone
 from tunnelkit.errors import AuthMissingError, InvalidError, TunnelkitError
 
 __all__ = [
+    "KNOWN",
     "SECTIONS",
+    "TRUST",
     "conflict",
     "load_agent",
     "load_relay",
     "load_zone",
     "load_zones",
+    "open_with_token",
     "option",
+    "parse_value",
     "read_value",
     "resolve",
+    "several_tokens",
     "structure",
     "token_lines",
     "zone_level",
@@ -123,7 +128,7 @@ def load_agent(
         return settings
     tokens = token_lines(settings.token_file)
     if len(tokens) > 1:
-        raise InvalidError(f"{settings.token_file} has {len(tokens)} tokens", hint="An agent has one token")
+        raise several_tokens(settings.token_file, len(tokens))
     return dataclasses.replace(settings, token=tokens[0])
 
 
@@ -142,10 +147,19 @@ def load_relay(
     if settings.token_file:
         settings = dataclasses.replace(settings, token=token_lines(settings.token_file))
     if settings.open and settings.token:
-        raise InvalidError(
-            "The relay is told to be open, and to ask for a token", hint="Leave out one of the two"
-        )
+        raise open_with_token()
     return settings
+
+
+def several_tokens(path: str, count: int) -> InvalidError:
+    """An agent's file with more than its one token."""
+    return InvalidError(f"{path} has {count} tokens", hint="An agent has one token")
+
+
+def open_with_token() -> InvalidError:
+    """A relay with a token that nobody needs."""
+    what = "The relay is told to be open, and to ask for a token"
+    return InvalidError(what, hint="Leave out one of the two")
 
 
 def load_zones(*, directory: Path | None = None) -> dict[str, Zone]:
@@ -185,11 +199,16 @@ def resolve(kind: type[Settings], levels: Sequence[Level], sources: Sources) -> 
 def read_value(given: Given, name: str, reader: Reader) -> Any:
     """The value of the setting ``name``. Raises what the reader raises, with the place."""
     try:
-        value = reader(given.value)
-        if name == "token_file" and (error := trust.foreign_file(given)):
-            raise error
+        return parse_value(given, name, reader)
     except TunnelkitError as error:
         raise Mistake.of(given, error).placed from None
+
+
+def parse_value(given: Given, name: str, reader: Reader) -> Any:
+    """:func:`read_value` whose errors do not say the place."""
+    value = reader(given.value)
+    if name == "token_file" and (error := trust.foreign_file(given)):
+        raise error
     if name in _PATHS and value != "-":
         return str((given.base / Path(value).expanduser()).absolute())
     return value

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["LOG_LEVELS", "VARIABLES", "Variable"]
+from tunnelkit.errors import InvalidError
+
+__all__ = ["LOG_LEVELS", "VARIABLES", "Variable", "log_level"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def log_level(environ: Mapping[str, str]) -> str:
+    """What ``TUNNELKIT_LOG`` says. Raises InvalidError."""
+    level = environ.get("TUNNELKIT_LOG", "").lower() or "warning"
+    if level not in LOG_LEVELS:
+        raise InvalidError(
+            f"TUNNELKIT_LOG={level!r} is no level", hint=f"Give one of {', '.join(LOG_LEVELS)}"
+        )
+    return level
 
 
 class Variable(NamedTuple):
