@@ -1,8 +1,8 @@
 """Tunnels from a public address to a service on this machine, and what they need to be told.
 
 ``Tunnel.create`` and ``forward`` work anywhere in a program; ``Relay`` and ``Agent`` are for those
-who have an event loop and want them in it. ``Secret``, ``Proxy`` and ``SchedulerPlacement`` say what a program
-runs with, by which way it goes out, and where it runs. Errors are in :mod:`tunnelkit.errors`.
+who have an event loop and want them in it. ``Secret``, ``Proxy`` and ``SchedulerPlacement`` say what a
+program runs with, which way it goes out, and where it runs. Errors are in :mod:`tunnelkit.errors`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tunnelkit.config.database import typed
 from tunnelkit.config.store import AuditEntry
 
 __all__ = ["AUDIT_KEPT", "actor", "moment", "newest", "now", "process", "record"]
@@ -65,6 +66,9 @@ def record(
     connection.execute("DELETE FROM audit WHERE id <= ?", ((place or 0) - AUDIT_KEPT,))
 
 
+_KINDS = (int, str, str, str, str, str, int | None, str, str)
+
+
 def newest(connection: sqlite3.Connection, limit: int) -> list[AuditEntry]:
     """Newest first."""
     rows = connection.execute(
@@ -74,5 +78,5 @@ def newest(connection: sqlite3.Connection, limit: int) -> list[AuditEntry]:
     )
     return [
         AuditEntry(moment(time_), action, kind, environment, name, tuple(keys.split()), *rest)
-        for time_, action, kind, environment, name, keys, *rest in rows
+        for time_, action, kind, environment, name, keys, *rest in (typed(row, _KINDS) for row in rows)
     ]

@@ -15,11 +15,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunnelkit.config.files import private_directory, private_file
 from tunnelkit.errors import StoreBusyError, StoreDamagedError, StoreError
 
-__all__ = ["LOCK_TIMEOUT", "Database"]
+__all__ = ["LOCK_TIMEOUT", "Database", "typed"]
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,13 @@ class Database:
                     connection.execute("ROLLBACK")
 
 
+def typed(row: Sequence[Any] | None, kinds: tuple[Any, ...]) -> Sequence[Any]:
+    """``row``, if it is there and of these kinds: of a damaged file, SQLite reads what it finds."""
+    if row is None or not all(map(isinstance, row, kinds)):
+        raise StoreDamagedError("The store is damaged: a row of it holds what was never written there")
+    return row
+
+
 class _Connection:
     """A connection of this process, to the file that had this identity when it was opened."""
 
@@ -209,6 +217,8 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says more than a person needs
         raise _error(path, code, str(error)) from None
+    except UnicodeDecodeError:  # SQLite quotes the damage that it finds in its errors
+        raise StoreDamagedError(f"{path} is damaged, or no store of tunnelkit's") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be used: {error.strerror}") from None
 
@@ -218,6 +228,8 @@ def _error(path: Path, code: int, text: str) -> StoreError:
         return StoreBusyError(f"{path} was locked by another process for {LOCK_TIMEOUT:.0f} seconds")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
         return StoreDamagedError(f"{path} is damaged, or no store of tunnelkit's ({text})")
+    if text.startswith("Could not decode"):  # from the module itself; it goes on with what it found
+        return StoreDamagedError(f"{path} is damaged: there is no text where text was written")
     if code == sqlite3.SQLITE_FULL:
         return StoreError(f"{path} cannot be written: the disk is full", hint="Make room, and try again")
     if code == sqlite3.SQLITE_READONLY:

@@ -158,8 +158,13 @@ class Keys:
 
     def find(self, row: KeyRow, rows: Iterable[KeyRow]) -> MasterKey:
         """The key that ``row`` remembers; ``rows`` are all that the store has. Raises MasterKeyError."""
-        if (key := self._found.get(row.id)) is None:
+        if row.id not in self._found:
             self._check_wanted(list(rows))
+        return self.find_any(row)
+
+    def find_any(self, row: KeyRow) -> MasterKey:
+        """The key that ``row`` remembers, also where the environment names another to rotate to."""
+        if (key := self._found.get(row.id)) is None:
             self._found[row.id] = key = self._find(row)
         return key
 

@@ -16,11 +16,20 @@ from tunnelkit.config.environment import environment
 from tunnelkit.config.home import shared_store
 from tunnelkit.config.masked import NO_SECRET, Masked
 from tunnelkit.config.names import check_name
-from tunnelkit.config.store import Entry, Kind, Ref, Write
+from tunnelkit.config.store import Entry, Kind, Ref, Variables, Write
 from tunnelkit.errors import AlreadyExistsError, InvalidError, StoreDamagedError
 from tunnelkit.wire.address import ip_address
 
-__all__ = ["MAX_IPS", "Proxy", "ProxyInfo", "ProxyManager", "Route", "check_route"]
+__all__ = [
+    "MAX_IPS",
+    "Proxy",
+    "ProxyInfo",
+    "ProxyManager",
+    "Route",
+    "check_route",
+    "route_of",
+    "variables_of",
+]
 
 MAX_IPS = 64
 """Source addresses of one proxy; a machine rarely has more."""
@@ -86,6 +95,20 @@ def check_route(ip: str | Sequence[str] = (), gateway: str | None = None) -> Rou
     return Route(ips=checked)
 
 
+def variables_of(route: Route) -> Variables:
+    """A route as a store keeps it."""
+    return {_IPS: Masked(" ".join(route.ips))} if route.ips else {_GATEWAY: route.gateway}
+
+
+def route_of(variables: Variables) -> Route:
+    """The route that a store keeps so. Raises StoreDamagedError."""
+    if ips := variables.get(_IPS):
+        return Route(ips=tuple(ips.reveal().split()))
+    if gateway := variables.get(_GATEWAY):
+        return Route(gateway=gateway)
+    raise StoreDamagedError("The stored proxy has neither addresses nor a gateway")
+
+
 def _check_ip(text: str) -> str:
     address = ip_address(text.strip())
     if address is None:
@@ -137,9 +160,8 @@ class ProxyManager:
         InvalidError, AlreadyExistsError, NotFoundError for the environment, StoreError.
         """
         route = check_route(ip, gateway)
-        variables = {_IPS: Masked(" ".join(route.ips))} if route.ips else {_GATEWAY: route.gateway}
         try:
-            shared_store().write(_ref(name, environment_name), variables, mode=Write.CREATE)
+            shared_store().write(_ref(name, environment_name), variables_of(route), mode=Write.CREATE)
         except AlreadyExistsError:
             if not allow_existing:
                 raise
@@ -189,14 +211,14 @@ class Proxy:
     @both_ways
     def route(self) -> Route:
         """Where connections go out. Raises NotFoundError, StoreError."""
-        return _route(shared_store().read(self._ref()))
+        return route_of(shared_store().read(self._ref()))
 
     @both_ways
     def info(self) -> ProxyInfo:
         """What may be known of it. Raises NotFoundError, StoreError."""
         store = shared_store()
         entry: Entry = store.entry(self._ref())
-        route = _route(store.read(self._ref()))
+        route = route_of(store.read(self._ref()))
         return ProxyInfo(self._name, entry.created_at, entry.created_by, route.kind, route.shown)
 
     def _ref(self) -> Ref:
@@ -220,11 +242,3 @@ def _reference(name: str, environment_name: str | None) -> Proxy:
 
 def _ref(name: str, environment_name: str | None) -> Ref:
     return Ref(Kind.PROXY, check_name(name, what="proxy"), environment(environment_name))
-
-
-def _route(variables: dict[str, Masked]) -> Route:
-    if ips := variables.get(_IPS):
-        return Route(ips=tuple(ips.reveal().split()))
-    if gateway := variables.get(_GATEWAY):
-        return Route(gateway=gateway)
-    raise StoreDamagedError("The stored proxy has neither addresses nor a gateway")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 
 from tunnelkit.config.audit import now, record
-from tunnelkit.config.database import Database
+from tunnelkit.config.database import Database, typed
 from tunnelkit.config.envelope import Place, rewrap
 from tunnelkit.config.keys import KeyRow, Keys, MasterKey
 from tunnelkit.config.store import Kind, Ref, Rotation
@@ -26,8 +26,12 @@ def find(connection: sqlite3.Connection, keys: Keys, key_id: str) -> MasterKey:
     """The key of that id. Raises MasterKeyError."""
     rows = {row.id: row for row in _rows(connection)}
     if key_id not in rows:
-        raise StoreDamagedError(f"The store does not know its own key {key_id[:16]!r}")
+        raise _unknown(key_id)
     return keys.find(rows[key_id], rows.values())
+
+
+def _unknown(key_id: str) -> StoreDamagedError:
+    return StoreDamagedError(f"The store is damaged: it does not know its own key {key_id[:16]!r}")
 
 
 def key_for_writing(connection: sqlite3.Connection, keys: Keys) -> MasterKey:
@@ -72,7 +76,7 @@ def _can_go_on(connection: sqlite3.Connection, keys: Keys, rows: list[KeyRow]) -
     """Whether the interrupted rotation's key is there. If it is lost, and nothing needs it, it is dropped."""
     new = rows[1].id
     try:
-        keys.find(rows[1], rows)
+        keys.find_any(rows[1])
     except MasterKeyError:
         if connection.execute("SELECT 1 FROM versions WHERE master = ? LIMIT 1", (new,)).fetchone():
             raise
@@ -88,7 +92,7 @@ def _new_key(connection: sqlite3.Connection, keys: Keys, to: str | None, old: Ke
         hint = "Put the new key there, and the one before in TUNNELKIT_OLD_MASTER_KEY"
         raise InvalidError("The key that is set is the store's key already", hint=hint)
     try:
-        keys.find(old, [old, row])
+        keys.find_any(old)
     except MasterKeyError:
         keys.discard(row)
         raise
@@ -108,14 +112,20 @@ def _some(database: Database, keys: Keys, new: KeyRow) -> int:
             (new.id, BATCH),
         ).fetchall()
         rows = {row.id: row for row in _rows(connection)}
-        for item, number, names, master, wrapped, kind, name, environment in batch:
-            before, after = (keys.find(rows[key_id], rows.values()) for key_id in (master, new.id))
+        for row in batch:
+            item, number, names, master, wrapped, kind, name, environment = typed(row, _KINDS)
+            if master not in rows:
+                raise _unknown(master)
+            before, after = (keys.find_any(rows[key_id]) for key_id in (master, new.id))
             place = Place(Ref(Kind(kind), name, environment), number, tuple(names.split()))
             connection.execute(
                 "UPDATE versions SET master = ?, wrapped = ? WHERE object = ? AND number = ?",
                 (new.id, rewrap(before, after, place, wrapped), item, number),
             )
     return len(batch)
+
+
+_KINDS = (int, int, str, str, bytes, str, str, str)
 
 
 def _end(connection: sqlite3.Connection, old: KeyRow, new: KeyRow) -> bool:
@@ -129,9 +139,8 @@ def _end(connection: sqlite3.Connection, old: KeyRow, new: KeyRow) -> bool:
 
 def _rows(connection: sqlite3.Connection) -> list[KeyRow]:
     """The keys of the store, the one that a rotation leads to last."""
-    return [
-        KeyRow(*row) for row in connection.execute("SELECT id, source, derivation FROM masters ORDER BY next")
-    ]
+    rows = connection.execute("SELECT id, source, derivation FROM masters ORDER BY next")
+    return [KeyRow(*typed(row, (str, str, str))) for row in rows]
 
 
 def _remember(connection: sqlite3.Connection, key: MasterKey, *, is_next: bool) -> None:

@@ -6,13 +6,13 @@ import difflib
 import math
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tunnelkit.config import audit, rotation
 from tunnelkit.config.audit import actor, moment, now, process, record
-from tunnelkit.config.database import Database
+from tunnelkit.config.database import Database, typed
 from tunnelkit.config.envelope import Place, open_values, seal_values
 from tunnelkit.config.environment import MAIN
 from tunnelkit.config.keys import Keys, KeySettings
@@ -111,13 +111,14 @@ class SqliteStore:
         if row is None:
             hint = "`tunnelkit secret history` lists those that are kept"
             raise NotFoundError(f"{_sentence(ref)} has no version {version}", hint=hint)
-        keys, master, wrapped = row
+        keys, master, wrapped = typed(row, (str, str, bytes))
         sealed = connection.execute(
             "SELECT key, sealed FROM variables WHERE object = ? AND number = ? ORDER BY key",
             (found.id, version),
         )
+        values = {row[0]: row[1] for row in (typed(it, (str, bytes)) for it in sealed)}
         place = Place(ref, version, tuple(keys.split()))
-        return open_values(rotation.find(connection, self._keys, master), place, wrapped, dict(sealed))
+        return open_values(rotation.find(connection, self._keys, master), place, wrapped, values)
 
     def _add(
         self,
@@ -197,7 +198,7 @@ class SqliteStore:
             ).fetchall()
         return [
             Version(number, tuple(keys.split()), moment(at), by, number == found.version)
-            for number, keys, at, by in rows
+            for number, keys, at, by in (typed(row, (int, str, int, str)) for row in rows)
         ]
 
     def delete(self, ref: Ref, *, allow_missing: bool = False) -> bool:
@@ -224,7 +225,7 @@ class SqliteStore:
             "SELECT id, version FROM objects WHERE environment = ? AND kind = ? AND name = ?",
             (self._environment(connection, ref.environment), ref.kind, ref.name),
         ).fetchone()
-        return None if row is None else _Found(*row)
+        return None if row is None else _Found(*typed(row, (int, int)))
 
     def _missing(self, connection: sqlite3.Connection, ref: Ref) -> NotFoundError:
         names = connection.execute(
@@ -244,7 +245,8 @@ class SqliteStore:
                 " FROM environments LEFT JOIN objects ON objects.environment = environments.id"
                 " GROUP BY environments.id ORDER BY environments.name"
             ).fetchall()
-        return [EnvironmentEntry(name, moment(at), *rest) for name, at, *rest in rows]
+        typed_rows = (typed(row, (str, int, str, int, int)) for row in rows)
+        return [EnvironmentEntry(name, moment(at), *rest) for name, at, *rest in typed_rows]
 
     def create_environment(self, name: str) -> None:
         check_name(name, what="environment")
@@ -283,7 +285,8 @@ class SqliteStore:
             names = connection.execute("SELECT name FROM environments LIMIT ?", (SUGGESTIONS,))
             otherwise = f"Create it with: tunnelkit environment create {name}"
             raise _not_found(f"There is no environment {name!r}", name, names, otherwise)
-        return int(row[0])
+        (place,) = typed(row, (int,))
+        return int(place)
 
     # --- the log and the key -------------------------------------------------------------------
 
@@ -307,8 +310,9 @@ _ENTRIES: Final = (
 )
 
 
-def _entry(ref: Ref, row: tuple[str, str, int, int, str, int, str, int | None, str | None]) -> Entry:
-    _, keys, version, created_at, created_by, updated_at, updated_by, used_at, used_by = row
+def _entry(ref: Ref, row: Sequence[Any] | None) -> Entry:
+    kinds = (str, str, int, int, str, int, str, int | None, str | None)
+    _, keys, version, created_at, created_by, updated_at, updated_by, used_at, used_by = typed(row, kinds)
     return Entry(
         ref,
         tuple(keys.split()),
@@ -328,5 +332,5 @@ def _sentence(ref: Ref) -> str:
 
 
 def _not_found(what: str, name: str, rows: Iterable[tuple[str]], otherwise: str) -> NotFoundError:
-    close = difflib.get_close_matches(name, [row[0] for row in rows], 1)
+    close = difflib.get_close_matches(name, [str(row[0]) for row in rows], 1)
     return NotFoundError(what, hint=f"Is it {close[0]!r}?" if close else otherwise)
