@@ -96,13 +96,12 @@ def test_rows_of_another(
         "UPDATE variables SET sealed = sealed || x'00' WHERE object = 2 AND key = 'X'",
         "UPDATE versions SET wrapped = x'' WHERE object = 2",
         "UPDATE versions SET wrapped = substr(wrapped, 1, 27) WHERE object = 2",
-        "UPDATE objects SET name = 'c' WHERE id = 1; UPDATE objects SET name = 'a' WHERE id = 2; "
-        "UPDATE objects SET name = 'b' WHERE id = 1",
+        "UPDATE objects SET kind = id; UPDATE objects SET kind = 'secret', name = 'b' WHERE id = 1",
     ],
 )
 def test_rows_that_were_taken_or_added(filled: SqliteStore, statement: str) -> None:
     tamper(filled, *statement.split(";"))
-    with pytest.raises(StoreDamagedError, match="not what was written"):
+    with pytest.raises(StoreDamagedError):
         filled.read(B)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tunnelkit.config.files import expanded
 from tunnelkit.config.names import MAX_SIZE, check_values
 from tunnelkit.errors import InvalidError, NotFoundError, TunnelkitError
 
@@ -96,7 +97,7 @@ def _read(path: str | Path) -> tuple[str, str]:
         if str(path) == "-":
             data = sys.stdin.buffer.read(MAX_FILE + 1)
         else:
-            with Path(path).expanduser().open("rb") as file:
+            with expanded(path).open("rb") as file:
                 data = file.read(MAX_FILE + 1)
     except FileNotFoundError:
         raise NotFoundError(f"There is no file {source}", hint="Compare its name and the directory") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunnelkit.errors import MasterKeyError, StoreError, TunnelkitError
 
-__all__ = ["MAX_KEY_FILE", "private_directory", "private_file", "read_private", "write_private"]
+__all__ = ["MAX_KEY_FILE", "expanded", "private_directory", "private_file", "read_private", "write_private"]
 
 MAX_KEY_FILE = 4096
 """Bytes read of a file with a key or a passphrase: no more than a long one needs."""
@@ -64,6 +64,11 @@ def private_file(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a regular file", hint="Move away what is there")
     _check(path, status, StoreError, fix=f"chmod 600 {path}")
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """``path`` with its ``~``, which stays where this user has no home: then no such file is found."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
 def read_private(path: Path) -> str:

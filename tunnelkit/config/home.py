@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from tunnelkit.config.files import expanded
 from tunnelkit.config.keys import KeySettings
 from tunnelkit.config.sqlite import SqliteStore
 from tunnelkit.config.store import Prompt, Store
@@ -24,11 +25,14 @@ def data_directory(environ: Mapping[str, str] | None = None) -> Path:
     """``TUNNELKIT_HOME``, or ``tunnelkit`` in the user's data directory. Raises StoreError without a home."""
     given = (os.environ if environ is None else environ).get(VARIABLE, "")
     if given:
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     from platformdirs import user_data_path  # milliseconds, and only here
 
-    path = user_data_path("tunnelkit", appauthor=False)
-    if not path.is_absolute():  # neither HOME nor the password file knows a home, and "~" stays as it is
+    try:
+        path = user_data_path("tunnelkit", appauthor=False)
+    except RuntimeError:  # neither HOME nor the password file knows a home
+        path = Path("~")
+    if not path.is_absolute():  # as older versions of platformdirs say so
         raise StoreError(
             "This user has no home directory for a store", hint=f"Name a directory with {VARIABLE}"
         )

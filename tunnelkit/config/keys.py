@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from tunnelkit.config import os_keyring
 from tunnelkit.config.envelope import NONCE_SIZE
-from tunnelkit.config.files import private_directory, read_private, write_private
+from tunnelkit.config.files import expanded, private_directory, read_private, write_private
 from tunnelkit.config.masked import NO_SECRET, Masked
 from tunnelkit.config.store import Prompt
 from tunnelkit.errors import InvalidError, MasterKeyError
@@ -224,7 +224,7 @@ class Keys:
         if (text := self._settings.get(f"{old}MASTER_KEY")) is not None:
             return parse_key(text, ENVIRONMENT, what=f"{_PREFIX}{old}MASTER_KEY")
         if (path := self._settings.get(f"{old}MASTER_KEY_FILE")) is not None:
-            return parse_key(read_private(Path(path).expanduser()), FILE, what=path)
+            return parse_key(read_private(expanded(path)), FILE, what=path)
         return None
 
     def _file(self, key_id: str) -> Path:
@@ -239,7 +239,7 @@ class Keys:
         if (text := self._settings.get(f"{old}PASSPHRASE")) is not None:
             return text
         if (path := self._settings.get(f"{old}PASSPHRASE_FILE")) is not None:
-            return read_private(Path(path).expanduser())
+            return read_private(expanded(path))
         return None
 
     def _from_passphrase(self, row: KeyRow) -> MasterKey:

@@ -14,6 +14,7 @@ from tunnelkit.config.audit import actor
 from tunnelkit.config.both_ways import both_ways
 from tunnelkit.config.dotenv import find_dotenv, read_dotenv
 from tunnelkit.config.environment import environment
+from tunnelkit.config.files import expanded
 from tunnelkit.config.home import shared_store
 from tunnelkit.config.masked import Masked
 from tunnelkit.config.names import check_keys, check_name, check_values
@@ -161,7 +162,7 @@ class Secret:
         searched upward. None: searched from the working directory. ``interpolate=False`` leaves
         ``${NAME}`` as it stands. Raises NotFoundError and InvalidError.
         """
-        start = Path() if path is None else Path(path).expanduser()
+        start = Path() if path is None else expanded(path)
         if start.is_dir():
             start = find_dotenv(filename, start)
         elif start.suffix == ".py":
