@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,14 +78,19 @@ def test_the_first_step_is_never_changed() -> None:
 
 
 def test_an_error_leaves_nothing_half_written(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.writing() as connection:
-        connection.execute("DELETE FROM t")
-        raise ZeroDivisionError
-    assert rows(database) == [(1, 2)]
-    with pytest.raises(StoreError), database.writing() as connection:
-        connection.execute("DELETE FROM t")
-        connection.execute("no SQL")
-    assert rows(database) == [(1, 2)]
+
+    def write(then: Callable[[sqlite3.Connection], object]) -> None:
+        with database.writing() as connection:
+            connection.execute("DELETE FROM t")
+            then(connection)
+
+    for error, then in (
+        (ZeroDivisionError, lambda _: 1 / 0),
+        (StoreError, lambda connection: connection.execute("no SQL")),
+    ):
+        with pytest.raises(error):
+            write(then)
+        assert rows(database) == [(1, 2)]
 
 
 def test_a_lock_that_is_kept(database: Database, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
