@@ -72,6 +72,10 @@ Metrics = Mapping[str, float]
 Measured = Generator[tuple[str, Metrics]]
 
 
+def _any(_peer: Peer) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """What is measured. The first metric is the one that ratios are taken of.
@@ -89,6 +93,13 @@ class Scenario:
     programs: tuple[str, ...] = ()
     one_core: bool = False
     quick: bool = True  # part of the quick set
+    fits: Callable[[Peer], bool] = _any
+    """Which peers can be measured, apart from the mode."""
+    starts: bool = True
+    """Whether the peer is started for it; otherwise ``measure`` does it, on the service's address."""
+
+    def takes(self, peer: Peer) -> bool:
+        return peer.mode_for(self.mode) is not None and self.fits(peer)
 
 
 @dataclass(frozen=True, slots=True)

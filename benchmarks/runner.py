@@ -72,8 +72,7 @@ def run(
                 continue
             for number in range(1, settings.rounds + 1):
                 for peer in present:
-                    mode = peer.mode_for(scenario.mode)
-                    if mode and peer.name not in results.failed:
+                    if scenario.takes(peer) and peer.name not in results.failed:
                         say(f"{scenario.name}, round {number} of {settings.rounds}: {peer.name}")
                         _sample(scenario, peer, settings, number, results)
     except KeyboardInterrupt:
@@ -112,7 +111,8 @@ def _measure(scenario: Scenario, peer: Peer, settings: Settings) -> Measured:
     ):
         behind = scenario.service(service)
         try:
-            address = peer.start(launched, peer.mode_for(scenario.mode) or Mode.TCP, behind)
+            mode = peer.mode_for(scenario.mode) or Mode.TCP
+            address = peer.start(launched, mode, behind) if scenario.starts else behind
         except BenchmarkError as error:
             raise StartError(_with_output(error, launched)) from error
         try:

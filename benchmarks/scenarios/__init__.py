@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.model import Scenario
-from benchmarks.scenarios import bulk, http, idle, rtt, tcp_new
+from benchmarks.scenarios import bulk, http, idle, rtt, store, tcp_new
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -15,5 +15,6 @@ SCENARIOS: dict[str, Scenario] = {
         rtt.ONE_CORE,
         bulk.SCENARIO,
         idle.SCENARIO,
+        store.SCENARIO,
     )
 }
