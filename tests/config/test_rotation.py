@@ -247,3 +247,37 @@ def test_two_at_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened().rotate_key().new_key == others[0]
     check(opened())
     assert key_files(opened) == set(others)
+
+
+def test_a_reader_whose_key_goes_while_it_reads(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(opened())
+    reader = opened()
+    sealed = SqliteStore._sealed
+    rotated: list[str] = []
+
+    def then_rotate(store: SqliteStore, *args: object) -> object:
+        found = sealed(store, *args)  # type: ignore[arg-type]
+        if not rotated:
+            rotated.append(opened().rotate_key().new_key)
+        return found
+
+    monkeypatch.setattr(SqliteStore, "_sealed", then_rotate)
+    check(reader)
+
+
+def test_nobody_waits_while_a_person_is_asked(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for the passphrase of a store that is to be written, nor for a new one."""
+    fill(opened(PASSPHRASE=PHRASE))
+    asked: list[str] = []
+
+    def prompt(question: str, new: bool) -> str:
+        asked.append(question)
+        other = opened(PASSPHRASE=PHRASE)
+        other.write(REFS[0], check_values({"K": question}), mode=Write.REPLACE)
+        return PHRASE + "!" * new
+
+    opened(prompt).write(REFS[1], check_values({"K": "mine"}), mode=Write.REPLACE)
+    opened(prompt).rotate_key("passphrase")
+    assert asked == ["Passphrase of the store", "Passphrase of the store", "New passphrase of the store"]
+    store = opened(PASSPHRASE=PHRASE + "!")
+    assert store.read(REFS[1])["K"].reveal() == "mine"

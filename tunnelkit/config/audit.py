@@ -43,7 +43,8 @@ def actor() -> str:
 
 def process() -> str:
     """This process: its number and the program's name. Never its arguments, which may hold a secret."""
-    name = Path(sys.argv[0] if sys.argv else "").name
+    path = Path(sys.argv[0] if sys.argv else "")
+    name = path.parent.name if path.name == "__main__.py" else path.name  # python -m tunnelkit
     return f"{os.getpid()} ({name[:64] or 'python'})"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 from typing import Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -25,6 +24,8 @@ class Call(Generic[Parameters, Result]):
 
     async def aio(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         """The same in a thread; what was begun is done, even if the one who waits is cancelled."""
+        import asyncio  # a good part of the start of a program that never awaits
+
         return await asyncio.to_thread(self._call, *args, **kwargs)
 
 

@@ -8,6 +8,7 @@ is killed, everything can be read, and the next one goes on. Values are not touc
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from tunnelkit.config.audit import now, record
 from tunnelkit.config.database import Database, typed
@@ -16,40 +17,45 @@ from tunnelkit.config.keys import KeyRow, Keys, MasterKey
 from tunnelkit.config.store import Kind, Ref, Rotation
 from tunnelkit.errors import InvalidError, MasterKeyError, StoreDamagedError
 
-__all__ = ["BATCH", "find", "key_for_writing", "rotate"]
+__all__ = ["BATCH", "key_for_writing", "rotate", "row_of", "rows"]
 
 BATCH = 500
 """Data keys wrapped again in one transaction: others wait for some twenty milliseconds at most."""
 
 
-def find(connection: sqlite3.Connection, keys: Keys, key_id: str) -> MasterKey:
-    """The key of that id. Raises MasterKeyError."""
-    rows = {row.id: row for row in _rows(connection)}
-    if key_id not in rows:
-        raise _unknown(key_id)
-    return keys.find(rows[key_id], rows.values())
+def rows(connection: sqlite3.Connection) -> list[KeyRow]:
+    """The keys of the store, the one that is to be written with last."""
+    found = connection.execute("SELECT id, source, derivation FROM masters ORDER BY next")
+    return [KeyRow(*typed(row, (str, str, str))) for row in found]
 
 
-def _unknown(key_id: str) -> StoreDamagedError:
-    return StoreDamagedError(f"The store is damaged: it does not know its own key {key_id[:16]!r}")
+def row_of(rows: Iterable[KeyRow], key_id: str) -> KeyRow:
+    """The one with that id. Raises StoreDamagedError."""
+    for row in rows:
+        if row.id == key_id:
+            return row
+    raise StoreDamagedError(f"The store is damaged: it does not know its own key {key_id[:16]!r}")
 
 
 def key_for_writing(connection: sqlite3.Connection, keys: Keys) -> MasterKey:
     """The key that new versions are written with; an empty store gets its first one here."""
-    rows = _rows(connection)
-    if not rows:
-        key = keys.create()
-        _remember(connection, key, is_next=False)
-        return key
-    return keys.find(rows[-1], rows)
+    known = rows(connection)
+    if known:
+        return keys.find(known[-1], known)
+    key = keys.create()
+    _remember(connection, key, is_next=False)
+    return key
 
 
 def rotate(database: Database, keys: Keys, to: str | None) -> Rotation:
     """See :meth:`~tunnelkit.config.store.Store.rotate_key`."""
     rewrapped = 0
-    while True:
-        with database.writing() as connection:
-            old, new = _begin(connection, keys, to)
+    while (
+        True
+    ):  # until the key is the one that is wanted: first an interrupted rotation is brought to its end
+        if (begun := _begin(database, keys, to)) is None:
+            continue
+        old, new = begun
         while count := _some(database, keys, new):
             rewrapped += count
         with database.writing() as connection:
@@ -60,44 +66,49 @@ def rotate(database: Database, keys: Keys, to: str | None) -> Rotation:
             return Rotation(old.id, new.id, new.source, rewrapped)
 
 
-def _begin(connection: sqlite3.Connection, keys: Keys, to: str | None) -> tuple[KeyRow, KeyRow]:
-    """The key until now and the one to come: of a rotation that was interrupted, or of a new one."""
-    rows = _rows(connection)
-    if not rows:
+def _begin(database: Database, keys: Keys, to: str | None) -> tuple[KeyRow, KeyRow] | None:
+    """The key until now and the one to come: of a rotation that was interrupted, or of a new one.
+
+    Keys are found and made without the lock, for a person may be asked for a passphrase. None: another
+    process has changed them meanwhile.
+    """
+    with database.reading() as connection:
+        known = rows(connection)
+    if not known:
         raise InvalidError("The store is empty and has no key yet", hint="It gets one with the first secret")
-    if len(rows) == 2 and not _can_go_on(connection, keys, rows):
-        keys.discard(rows.pop())
-    if len(rows) == 1:
-        rows.append(_new_key(connection, keys, to, rows[0]))
-    return rows[0], rows[1]
-
-
-def _can_go_on(connection: sqlite3.Connection, keys: Keys, rows: list[KeyRow]) -> bool:
-    """Whether the interrupted rotation's key is there. If it is lost, and nothing needs it, it is dropped."""
-    new = rows[1].id
-    try:
-        keys.find_any(rows[1])
-    except MasterKeyError:
-        if connection.execute("SELECT 1 FROM versions WHERE master = ? LIMIT 1", (new,)).fetchone():
-            raise
-        connection.execute("DELETE FROM masters WHERE id = ?", (new,))
-        return False
-    return True
-
-
-def _new_key(connection: sqlite3.Connection, keys: Keys, to: str | None, old: KeyRow) -> KeyRow:
+    if len(known) == 2:
+        return (known[0], known[1]) if _can_go_on(database, keys, known[1]) else None
+    old = known[0]
+    keys.find_any(old)
     key = keys.create(to, like=old)
-    row = KeyRow(key.id, key.source, key.derivation)
-    if row.id == old.id:
+    new = KeyRow(key.id, key.source, key.derivation)
+    if new.id == old.id:
         hint = "Put the new key there, and the one before in TUNNELKIT_OLD_MASTER_KEY"
         raise InvalidError("The key that is set is the store's key already", hint=hint)
+    remembered = False
     try:
-        keys.find_any(old)
+        with database.writing() as connection:
+            if rows(connection) == known:
+                _remember(connection, key, is_next=True)
+                remembered = True
+    finally:
+        if not remembered:
+            keys.discard(new)
+    return (old, new) if remembered else None
+
+
+def _can_go_on(database: Database, keys: Keys, new: KeyRow) -> bool:
+    """Whether the interrupted rotation's key is there. If it is lost, and nothing needs it, it is dropped."""
+    try:
+        keys.find_any(new)
     except MasterKeyError:
-        keys.discard(row)
-        raise
-    _remember(connection, key, is_next=True)
-    return row
+        with database.writing() as connection:
+            if connection.execute("SELECT 1 FROM versions WHERE master = ? LIMIT 1", (new.id,)).fetchone():
+                raise
+            connection.execute("DELETE FROM masters WHERE id = ? AND next", (new.id,))
+        keys.discard(new)
+        return False
+    return True
 
 
 def _some(database: Database, keys: Keys, new: KeyRow) -> int:
@@ -111,12 +122,13 @@ def _some(database: Database, keys: Keys, new: KeyRow) -> int:
             " WHERE versions.master <> ? LIMIT ?",
             (new.id, BATCH),
         ).fetchall()
-        rows = {row.id: row for row in _rows(connection)}
+        known = {row.id: row for row in rows(connection)}
+        if new.id not in known:  # another process has gone on to the next key
+            return 0
         for row in batch:
             item, number, names, master, wrapped, kind, name, environment = typed(row, _KINDS)
-            if master not in rows:
-                raise _unknown(master)
-            before, after = (keys.find_any(rows[key_id]) for key_id in (master, new.id))
+            before = keys.find_any(row_of(known.values(), master))
+            after = keys.find_any(new)
             place = Place(Ref(Kind(kind), name, environment), number, tuple(names.split()))
             connection.execute(
                 "UPDATE versions SET master = ?, wrapped = ? WHERE object = ? AND number = ?",
@@ -130,17 +142,11 @@ _KINDS = (int, int, str, str, bytes, str, str, str)
 
 def _end(connection: sqlite3.Connection, old: KeyRow, new: KeyRow) -> bool:
     """Make the new key the only one; False if another process has begun the next rotation meanwhile."""
-    if old in _rows(connection):
+    if old in rows(connection):
         connection.execute("DELETE FROM masters WHERE id = ?", (old.id,))
         connection.execute("UPDATE masters SET next = 0 WHERE id = ?", (new.id,))
         record(connection, "rotate-key", ("store", new.id, ""))
-    return [row.id for row in _rows(connection)] == [new.id]
-
-
-def _rows(connection: sqlite3.Connection) -> list[KeyRow]:
-    """The keys of the store, the one that a rotation leads to last."""
-    rows = connection.execute("SELECT id, source, derivation FROM masters ORDER BY next")
-    return [KeyRow(*typed(row, (str, str, str))) for row in rows]
+    return [row.id for row in rows(connection)] == [new.id]
 
 
 def _remember(connection: sqlite3.Connection, key: MasterKey, *, is_next: bool) -> None:

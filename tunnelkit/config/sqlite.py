@@ -15,7 +15,7 @@ from tunnelkit.config.audit import actor, moment, now, process, record
 from tunnelkit.config.database import Database, typed
 from tunnelkit.config.envelope import Place, open_values, seal_values
 from tunnelkit.config.environment import MAIN
-from tunnelkit.config.keys import Keys, KeySettings
+from tunnelkit.config.keys import KeyRow, Keys, KeySettings
 from tunnelkit.config.masked import Masked
 from tunnelkit.config.names import check_key, check_name, check_size
 from tunnelkit.config.schema import MIGRATIONS
@@ -31,7 +31,7 @@ from tunnelkit.config.store import (
     Version,
     Write,
 )
-from tunnelkit.errors import AlreadyExistsError, InvalidError, NotFoundError
+from tunnelkit.errors import AlreadyExistsError, InvalidError, MasterKeyError, NotFoundError
 
 __all__ = ["FILE_NAME", "SqliteStore"]
 
@@ -72,6 +72,7 @@ class SqliteStore:
         remove = {check_key(key) for key in remove}
         for key in variables:
             check_key(key)
+        self._get_key()
         with self._database.writing() as connection:
             found = self._find(connection, ref)
             if found is not None and mode is Write.CREATE:
@@ -81,7 +82,7 @@ class SqliteStore:
                 raise self._missing(connection, ref)
             kept: dict[str, Masked] = {}
             if found is not None and mode is Write.UPDATE:
-                kept = self._open(connection, ref, found, found.version)
+                kept = self._open(_fetch(connection, ref, found, found.version))
                 if absent := remove - kept.keys():
                     raise NotFoundError(f"{_sentence(ref)} has no variable {', '.join(sorted(absent))}")
             variables = {key: value for key, value in kept.items() if key not in remove} | dict(variables)
@@ -89,36 +90,40 @@ class SqliteStore:
             return self._add(connection, ref, found, variables, mode if found is not None else Write.CREATE)
 
     def read(self, ref: Ref, *, version: int | None = None) -> dict[str, Masked]:
-        with self._database.reading() as connection:
-            found = self._found(connection, ref)
-            number = found.version if version is None else version
-            variables = self._open(connection, ref, found, number)
-        self._note_use(ref, found, tuple(variables), number)
+        found, sealed = self._sealed(ref, version)
+        try:
+            variables = self._open(sealed)
+        except MasterKeyError:
+            # A rotation may have ended since, and the key that this version needed then may be gone.
+            found, again = self._sealed(ref, version)
+            if again.master == sealed.master:
+                raise
+            variables = self._open(again)
+        self._note_use(ref, found, tuple(variables), sealed.place.version)
         return variables
 
     def rollback(self, ref: Ref, version: int) -> int:
+        self._get_key()
         with self._database.writing() as connection:
             found = self._found(connection, ref)
-            variables = self._open(connection, ref, found, version)
+            variables = self._open(_fetch(connection, ref, found, version))
             return self._add(connection, ref, found, variables, "rollback")
 
-    def _open(
-        self, connection: sqlite3.Connection, ref: Ref, found: _Found, version: int
-    ) -> dict[str, Masked]:
-        row = connection.execute(
-            "SELECT keys, master, wrapped FROM versions WHERE object = ? AND number = ?", (found.id, version)
-        ).fetchone()
-        if row is None:
-            hint = "`tunnelkit secret history` lists those that are kept"
-            raise NotFoundError(f"{_sentence(ref)} has no version {version}", hint=hint)
-        keys, master, wrapped = typed(row, (str, str, bytes))
-        sealed = connection.execute(
-            "SELECT key, sealed FROM variables WHERE object = ? AND number = ? ORDER BY key",
-            (found.id, version),
-        )
-        values = {row[0]: row[1] for row in (typed(it, (str, bytes)) for it in sealed)}
-        place = Place(ref, version, tuple(keys.split()))
-        return open_values(rotation.find(connection, self._keys, master), place, wrapped, values)
+    def _get_key(self) -> None:
+        """Find the key before the store is locked for others: a person may be asked for a passphrase."""
+        with self._database.reading() as connection:
+            rows = rotation.rows(connection)
+        if rows:
+            self._keys.find(rows[-1], rows)
+
+    def _sealed(self, ref: Ref, version: int | None) -> tuple[_Found, _Sealed]:
+        with self._database.reading() as connection:
+            found = self._found(connection, ref)
+            return found, _fetch(connection, ref, found, found.version if version is None else version)
+
+    def _open(self, sealed: _Sealed) -> dict[str, Masked]:
+        key = self._keys.find(sealed.master, sealed.masters)
+        return open_values(key, sealed.place, sealed.wrapped, sealed.values)
 
     def _add(
         self,
@@ -301,6 +306,33 @@ class SqliteStore:
 class _Found(NamedTuple):
     id: int
     version: int
+
+
+class _Sealed(NamedTuple):
+    """A version as it is stored, with the key that it needs and all that the store has."""
+
+    place: Place
+    master: KeyRow
+    masters: list[KeyRow]
+    wrapped: bytes
+    values: dict[str, bytes]
+
+
+def _fetch(connection: sqlite3.Connection, ref: Ref, found: _Found, version: int) -> _Sealed:
+    row = connection.execute(
+        "SELECT keys, master, wrapped FROM versions WHERE object = ? AND number = ?", (found.id, version)
+    ).fetchone()
+    if row is None:
+        hint = "`tunnelkit secret history` lists those that are kept"
+        raise NotFoundError(f"{_sentence(ref)} has no version {version}", hint=hint)
+    keys, master, wrapped = typed(row, (str, str, bytes))
+    sealed = connection.execute(
+        "SELECT key, sealed FROM variables WHERE object = ? AND number = ? ORDER BY key", (found.id, version)
+    )
+    values = {row[0]: row[1] for row in (typed(it, (str, bytes)) for it in sealed)}
+    masters = rotation.rows(connection)
+    place = Place(ref, version, tuple(keys.split()))
+    return _Sealed(place, rotation.row_of(masters, master), masters, wrapped, values)
 
 
 _ENTRIES: Final = (
