@@ -16,7 +16,7 @@ from tunnelkit.config.sqlite import SqliteStore
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """``TUNNELKIT_HOME``: a directory that does not exist yet, and nothing else of ours in the environment."""
+    """``TUNNELKIT_HOME``: a directory that does not exist yet; no other variable of ours is set."""
     for name in [name for name in os.environ if name.startswith("TUNNELKIT_")]:
         monkeypatch.delenv(name)
     directory = tmp_path / "home"

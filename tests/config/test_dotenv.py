@@ -141,7 +141,7 @@ def test_the_nearest_file_upward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "a" / ".env-x").mkdir()  # a directory of that name is passed over
     monkeypatch.chdir(below)
     assert find_dotenv(".env-x") == tmp_path / ".env-x"
-    with pytest.raises(NotFoundError, match="no file .env-y"):
+    with pytest.raises(NotFoundError, match=r"no file \.env-y"):
         find_dotenv(".env-y")
 
 

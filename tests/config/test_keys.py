@@ -191,7 +191,14 @@ def test_a_misspelt_variable_is_refused(name: str) -> None:
 
 
 def test_variables_that_are_none_of_ours() -> None:
-    environ = {"TUNNELKIT_PORT": "tcp://10.0.0.1", "TUNNELKIT_TOKEN": "t", "MASTER_KEY": "x", "PATH": "/"}
+    environ = {
+        "TUNNELKIT_PORT": "tcp://10.0.0.1",
+        "TUNNELKIT_KEY": "key.pem",
+        "TUNNELKIT_TOKEN_FILE": "x",
+        "TUNNELKIT_TOKEN": "t",
+        "MASTER_KEY": "x",
+        "PATH": "/",
+    }
     assert KeySettings.read(environ) == KeySettings()
 
 

@@ -39,7 +39,7 @@ def rows(store: SqliteStore, query: str) -> list[tuple[object, ...]]:
 
 
 def key_files(opened: Opened) -> set[str]:
-    return {path.stem for path in (opened.directory / "keys").iterdir()}
+    return {path.stem for path in (opened.directory / "keys").glob("*.key")}
 
 
 @pytest.fixture(autouse=True)

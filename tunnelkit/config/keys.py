@@ -127,7 +127,7 @@ class KeySettings:
                 continue
             if variable in _VARIABLES:
                 given.add((variable.removeprefix(_PREFIX), Masked(value)))
-            elif close := difflib.get_close_matches(variable, _VARIABLES, 1, cutoff=0.85):
+            elif close := difflib.get_close_matches(variable, _VARIABLES, 1, cutoff=0.88):
                 what = f"The environment variable {variable} is none of tunnelkit's"
                 raise MasterKeyError(what, hint=f"Is it {close[0]}?")
         values = dict(given)
