@@ -12,6 +12,7 @@ import keyring.errors
 import pytest
 
 from tunnelkit.config import keys as module
+from tunnelkit.config import rotation
 from tunnelkit.config.keys import KeySettings, MasterKey, parse_key
 from tunnelkit.config.names import check_values
 from tunnelkit.config.sqlite import SqliteStore
@@ -317,6 +318,21 @@ def test_without_the_package(opened: Opened, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(__import__("sys").modules, "keyring", None)
     with pytest.raises(MasterKeyError, match=r"pip install 'tunnelkit\[keyring\]'"):
         fill(opened(KEYRING="1"))
+
+
+def test_a_first_key_that_was_not_remembered_is_not_left_behind(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("The disk is full")
+
+    monkeypatch.setattr(rotation, "_remember", full)
+    with pytest.raises(StoreError, match="full"):
+        fill(opened())
+    assert list((opened.directory / "keys").iterdir()) == []
+    monkeypatch.undo()
+    fill(opened())
+    assert works(opened())
 
 
 def test_no_key_can_be_written(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tunnelkit.config.keys import KeyRow, Keys, MasterKey
 from tunnelkit.config.store import Kind, Ref, Rotation
 from tunnelkit.errors import InvalidError, MasterKeyError, StoreDamagedError
 
-__all__ = ["BATCH", "key_for_writing", "rotate", "row_of", "rows"]
+__all__ = ["BATCH", "get_key", "key_for_writing", "rotate", "row_of", "rows"]
 
 BATCH = 500
 """Data keys wrapped again in one transaction: others wait for some twenty milliseconds at most."""
@@ -37,14 +37,33 @@ def row_of(rows: Iterable[KeyRow], key_id: str) -> KeyRow:
     raise StoreDamagedError(f"The store is damaged: it does not know its own key {key_id[:16]!r}")
 
 
-def key_for_writing(connection: sqlite3.Connection, keys: Keys) -> MasterKey:
-    """The key that new versions are written with; an empty store gets its first one here."""
-    known = rows(connection)
+def get_key(database: Database, keys: Keys) -> None:
+    """Find the key to write with, before the store is locked: a person may be asked for a passphrase.
+
+    An empty store gets its first key here.
+    """
+    with database.reading() as connection:
+        known = rows(connection)
     if known:
-        return keys.find(known[-1], known)
-    key = keys.create()
-    _remember(connection, key, is_next=False)
-    return key
+        keys.find(known[-1], known)
+        return
+    made: KeyRow | None = None
+    try:
+        with database.writing() as connection:
+            if not rows(connection):
+                key = keys.create()
+                made = KeyRow(key.id, key.source, key.derivation)
+                _remember(connection, key, is_next=False)
+    except BaseException:
+        if made is not None:
+            keys.discard(made)
+        raise
+
+
+def key_for_writing(connection: sqlite3.Connection, keys: Keys) -> MasterKey:
+    """The key that new versions are written with, after :func:`get_key`."""
+    known = rows(connection)
+    return keys.find(known[-1], known)
 
 
 def rotate(database: Database, keys: Keys, to: str | None) -> Rotation:

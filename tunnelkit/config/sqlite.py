@@ -72,7 +72,7 @@ class SqliteStore:
         remove = {check_key(key) for key in remove}
         for key in variables:
             check_key(key)
-        self._get_key()
+        rotation.get_key(self._database, self._keys)
         with self._database.writing() as connection:
             found = self._find(connection, ref)
             if found is not None and mode is Write.CREATE:
@@ -103,18 +103,11 @@ class SqliteStore:
         return variables
 
     def rollback(self, ref: Ref, version: int) -> int:
-        self._get_key()
+        rotation.get_key(self._database, self._keys)
         with self._database.writing() as connection:
             found = self._found(connection, ref)
             variables = self._open(_fetch(connection, ref, found, version))
             return self._add(connection, ref, found, variables, "rollback")
-
-    def _get_key(self) -> None:
-        """Find the key before the store is locked for others: a person may be asked for a passphrase."""
-        with self._database.reading() as connection:
-            rows = rotation.rows(connection)
-        if rows:
-            self._keys.find(rows[-1], rows)
 
     def _sealed(self, ref: Ref, version: int | None) -> tuple[_Found, _Sealed]:
         with self._database.reading() as connection:
