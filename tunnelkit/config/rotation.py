@@ -20,7 +20,7 @@ from tunnelkit.errors import InvalidError, MasterKeyError, StoreDamagedError
 __all__ = ["BATCH", "get_key", "key_for_writing", "rotate", "row_of", "rows"]
 
 BATCH = 500
-"""Data keys wrapped again in one transaction: others wait for some twenty milliseconds at most."""
+"""Data keys wrapped again in one transaction: others wait for milliseconds."""
 
 
 def rows(connection: sqlite3.Connection) -> list[KeyRow]:
