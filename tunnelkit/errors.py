@@ -4,6 +4,7 @@
 
     TunnelkitError
     ├── InvalidError              your call, option or setting is wrong; nothing was started
+    │   ├── UsageError            the command line has no such command, option or argument
     │   ├── InvalidPortError
     │   ├── InvalidNameError
     │   └── InvalidTargetError
@@ -26,6 +27,8 @@
     │   └── ServiceTimeoutError
     ├── AddressInUseError         a listening address is not to be had
     ├── EngineError               the engine process behind Tunnel.create ended
+    ├── CommandError              the command that `secret run` should become does not start
+    │   └── CommandNotFoundError
     ├── NotFoundError             (also a LookupError) no secret, proxy, environment or file of that name
     ├── AlreadyExistsError        the name is given away
     ├── StoreError                the store of secrets and proxies cannot be used
@@ -49,6 +52,8 @@ __all__ = [
     "AuthError",
     "AuthMissingError",
     "CertificateError",
+    "CommandError",
+    "CommandNotFoundError",
     "EngineError",
     "InvalidError",
     "InvalidNameError",
@@ -75,6 +80,7 @@ __all__ = [
     "StoreError",
     "TunnelTimeoutError",
     "TunnelkitError",
+    "UsageError",
     "from_code",
 ]
 
@@ -110,6 +116,13 @@ class InvalidError(TunnelkitError, ValueError):
     """A call, an option or a setting that can never work as given."""
 
     code = "invalid"
+    exit_status = 2
+
+
+class UsageError(InvalidError):
+    """A command line that is none of ours: an unknown command or option, an argument too few or too many."""
+
+    code = "usage"
     exit_status = 2
 
 
@@ -284,6 +297,21 @@ class EngineError(TunnelkitError):
     code = "engine"
     exit_status = 21
     default_hint = "Create the tunnel again; set TUNNELKIT_LOG=debug to see the engine's own messages"
+
+
+class CommandError(TunnelkitError):
+    """The command that ``tunnelkit secret run`` should become cannot be started. Statuses as of env(1)."""
+
+    code = "command"
+    exit_status = 126
+
+
+class CommandNotFoundError(CommandError):
+    """There is no such command."""
+
+    code = "command_not_found"
+    exit_status = 127
+    default_hint = "Is it installed, and its directory in PATH?"
 
 
 class NotFoundError(TunnelkitError, LookupError):
