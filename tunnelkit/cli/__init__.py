@@ -18,11 +18,13 @@ def main() -> NoReturn:
     """Run the command line of this process and exit."""
     _open_standard_streams()
     # From here on, also while modules load, an interrupted command says nothing and has a status.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals = (signal.SIGINT, signal.SIGTERM)
+    ignored = [number for number in signals if signal.getsignal(number) is signal.SIG_IGN]
+    for number in signals:
         signal.signal(number, _exit_at_once)
     from tunnelkit.cli.root import cli
 
-    cli(prog_name="tunnelkit")
+    cli(prog_name="tunnelkit", obj=ignored)  # for commands that another program takes the place of
     raise SystemExit(0)
 
 

@@ -14,12 +14,17 @@ import click
 from tunnelkit.cli.output import is_terminal
 from tunnelkit.errors import UsageError
 
-__all__ = ["ask_hidden", "ask_passphrase", "can_ask", "confirm"]
+__all__ = ["ask_hidden", "ask_passphrase", "can_ask", "confirm", "piped"]
 
 
 def can_ask() -> bool:
     """Whether somebody is there to answer."""
     return is_terminal(sys.stdin)
+
+
+def piped(limit: int) -> bytes:
+    """What standard input has, up to ``limit`` bytes; nothing where it was closed."""
+    return sys.stdin.buffer.read(limit) if sys.stdin is not None else b""
 
 
 def ask_hidden(question: str, *, twice: bool = False) -> str:

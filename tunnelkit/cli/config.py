@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from tunnelkit.cli.common import example, json_option
+
+if TYPE_CHECKING:
+    from tunnelkit.config.sources import Mistake
 
 __all__ = ["config"]
 
@@ -46,18 +51,35 @@ def _text(value: object) -> str:
 
 
 @config.command(epilog=example("tunnelkit config check"))
-def check() -> None:
+@json_option
+def check(*, as_json: bool) -> None:
     """Find every mistake in the settings; the exit status is 2 where there is one.
 
     Looks at both files, the environment, and the files of tokens and authorities and keys that they name.
     """
-    from tunnelkit.cli.stored import say
+    from tunnelkit.cli.stored import print_json, say
     from tunnelkit.config.check import check
     from tunnelkit.errors import InvalidError
 
     mistakes = check()
-    for mistake in mistakes:
-        say(f"error: {mistake.placed}")
+    if as_json:
+        print_json([_facts(mistake) for mistake in mistakes])
+    else:
+        for mistake in mistakes:
+            say(f"error: {mistake.placed}")
     if mistakes:
         raise click.exceptions.Exit(InvalidError.exit_status)
-    say("No mistakes")
+    if not as_json:
+        say("No mistakes")
+
+
+def _facts(mistake: Mistake) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "name": mistake.name,
+        "file": str(mistake.path or ""),
+        "line": mistake.line,
+        "message": mistake.error.what,
+        "hint": mistake.error.hint,
+        "code": mistake.error.code,
+    }
+    return {key: value for key, value in facts.items() if value}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from tunnelkit.cli.asking import ask_hidden, can_ask, confirm
+from tunnelkit.cli.asking import ask_hidden, can_ask, confirm, piped
 from tunnelkit.cli.stored import about, moment, opened, print_json, print_table, say
 from tunnelkit.config.environment import environment
 from tunnelkit.config.names import check_name
 from tunnelkit.config.proxy import Route, check_route, route_of, variables_of
 from tunnelkit.config.store import Entry, Kind, Ref, Store, Write
-from tunnelkit.errors import UsageError
+from tunnelkit.errors import InvalidError, UsageError
 
 __all__ = ["create", "delete", "list_all", "show"]
 
 MAX_URL = 4096
-"""Characters of a gateway's URL: more than any password in one."""
+"""Bytes of a gateway's URL: more than any password in one."""
 
 
 def _ref(name: str, env: str | None) -> Ref:
@@ -29,11 +28,20 @@ def create(name: str, env: str | None, *, ips: Sequence[str], gateway: str | Non
     if bool(ips) == (gateway is not None):
         raise UsageError("A proxy is either addresses or a gateway", hint="Give --ip, or --gateway")
     if gateway == "-":
-        gateway = ask_hidden("URL of the gateway") if can_ask() else sys.stdin.read(MAX_URL).strip()
+        gateway = ask_hidden("URL of the gateway") if can_ask() else _piped_url()
     route = check_route(ips, gateway)
     with opened() as store:
         store.write(ref, variables_of(route), mode=Write.REPLACE if force else Write.CREATE)
     say(f"Connections through {ref} leave by {route.shown}")
+
+
+def _piped_url() -> str:
+    data = piped(MAX_URL + 1)
+    if len(data) > MAX_URL:
+        raise InvalidError(f"Standard input has more than {MAX_URL:,} bytes", hint="Is it the right file?")
+    if not (url := data.decode(errors="replace").strip()):
+        raise InvalidError("Standard input has no URL", hint="Pipe it in, or run this on a terminal")
+    return url
 
 
 def list_all(env: str | None, *, as_json: bool) -> None:
@@ -67,7 +75,7 @@ def show(name: str, env: str | None, *, as_json: bool) -> None:
         "created": f"{moment(entry.created_at)} by {entry.created_by}",
         "changed": f"{moment(entry.updated_at)} by {entry.updated_by}",
     }
-    print_table(("", ""), facts.items())
+    print_table(None, facts.items())
 
 
 def delete(name: str, env: str | None, *, allow_missing: bool, yes: bool) -> None:

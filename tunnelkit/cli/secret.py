@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
@@ -125,14 +126,21 @@ def delete(name: str, *, allow_missing: bool, yes: bool, env: str | None) -> Non
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @env_option
-def run(names: tuple[str, ...], command: tuple[str, ...], *, env: str | None) -> None:
+@click.pass_obj
+def run(
+    ignored: Collection[signal.Signals] | None,
+    names: tuple[str, ...],
+    command: tuple[str, ...],
+    *,
+    env: str | None,
+) -> None:
     """Run a command with the variables of secrets added to its environment.
 
     The command takes the place of this process: its signals, standard streams and exit status are its own.
     """
     from tunnelkit.cli.secrets import become
 
-    become(names, command, env)
+    become(names, command, env, ignored=ignored or ())
 
 
 @secret.command(epilog=example("tunnelkit secret history database"))

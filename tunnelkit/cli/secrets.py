@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from tunnelkit.cli.asking import ask_hidden, can_ask, confirm
+from tunnelkit.cli.asking import ask_hidden, can_ask, confirm, piped
 from tunnelkit.cli.stored import about, moment, opened, print_json, print_table, say
 from tunnelkit.config.dotenv import read_dotenv, read_json
 from tunnelkit.config.environment import environment
@@ -97,7 +97,7 @@ def show(name: str, env: str | None, *, as_json: bool) -> None:
         "changed": f"{moment(entry.updated_at)} by {entry.updated_by}",
         "last used": used,
     }
-    print_table(("", ""), facts.items())
+    print_table(None, facts.items())
 
 
 def delete(name: str, env: str | None, *, allow_missing: bool, yes: bool) -> None:
@@ -243,15 +243,14 @@ def _from_input(key: str) -> str:
     """The value of ``key``, typed unseen or piped in; one line end after it is not part of it."""
     if can_ask():
         return ask_hidden(f"Value of {key}")
-    data = sys.stdin.buffer.read(MAX_SIZE + 2) if sys.stdin is not None else b""
+    data = piped(MAX_SIZE + len("\r\n") + 1).removesuffix(b"\n").removesuffix(b"\r")
     if len(data) > MAX_SIZE:
         raise InvalidError(f"Standard input has more than {MAX_SIZE:,} bytes", hint="Is it the right file?")
-    text = data.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
-    if not text:
+    if not data:
         raise InvalidError(
             f"Standard input has no value for {key}", hint="Pipe it in, or run this on a terminal"
         )
-    return text
+    return data.decode(errors="surrogateescape")
 
 
 def _sentence(ref: Ref) -> str:
@@ -267,9 +266,12 @@ def _listed(keys: Iterable[str]) -> str:
 # --- run ----------------------------------------------------------------------------------------
 
 
-def become(names: Sequence[str], command: Sequence[str], env: str | None) -> NoReturn:
+def become(
+    names: Sequence[str], command: Sequence[str], env: str | None, *, ignored: Collection[signal.Signals] = ()
+) -> NoReturn:
     """Give this process over to ``command``, with the variables of the secrets added.
 
+    ``ignored``: signals that this process was told to ignore when it began, as the command will be.
     Raises CommandError, CommandNotFoundError, and what reading the secrets raises.
     """
     refs = [_ref(name, env) for name in names]
@@ -277,10 +279,10 @@ def become(names: Sequence[str], command: Sequence[str], env: str | None) -> NoR
     with opened() as store:
         for ref in refs:
             added |= {key: value.reveal() for key, value in store.read(ref).items()}
-    _restore_signals()
+    _restore_signals(ignored)
     problem = 0
     try:
-        os.execvpe(command[0], list(command), {**os.environ, **added})  # noqa: S606 - the very purpose
+        os.execvpe(command[0], list(command), {**_own_environment(), **added})  # noqa: S606 - the very purpose
     except OSError as error:
         problem = error.errno or 0
     except ValueError:
@@ -289,11 +291,27 @@ def become(names: Sequence[str], command: Sequence[str], env: str | None) -> NoR
     raise _not_started(command[0], problem)
 
 
-def _restore_signals() -> None:
-    """As a program expects them: Python ignores some, and exec would hand that on."""
+def _own_environment() -> dict[str, str]:
+    """What this process was given: where the locale is C, Python puts an LC_CTYPE of its own (PEP 538)."""
+    environ = dict(os.environ)
+    try:
+        given = Path("/proc/self/environ").read_bytes()  # proc(5); elsewhere that one variable stays
+    except OSError:
+        return environ
+    environ.pop("LC_CTYPE", None)
+    for variable in given.split(b"\0"):
+        if variable.startswith(b"LC_CTYPE="):
+            environ["LC_CTYPE"] = os.fsdecode(variable.removeprefix(b"LC_CTYPE="))
+    return environ
+
+
+def _restore_signals(ignored: Iterable[signal.Signals]) -> None:
+    """As a program expects them: Python ignores some and we handle some, and exec would hand on the first."""
     for name in ("SIGPIPE", "SIGXFSZ"):
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_DFL)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _not_started(name: str, problem: int) -> CommandError:

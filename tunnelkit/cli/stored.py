@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -11,10 +12,11 @@ from typing import Any
 import click
 
 from tunnelkit.cli.asking import ask_passphrase, can_ask
-from tunnelkit.cli.output import printable
+from tunnelkit.cli.output import discard, printable
 from tunnelkit.config import load_zones
 from tunnelkit.config.environment import environment
-from tunnelkit.config.home import open_store
+from tunnelkit.config.home import data_directory, open_store
+from tunnelkit.config.sqlite import FILE_NAME
 from tunnelkit.config.store import Entry, Kind, Store
 from tunnelkit.errors import TunnelkitError
 
@@ -38,6 +40,8 @@ def names_of(what: str, env: str | None) -> list[str]:
     try:
         if what == "zone":
             return list(load_zones())
+        if not (data_directory() / FILE_NAME).exists():  # pressing Tab makes no store
+            return []
         with closing(open_store()) as store:
             return list(kinds[what](store))
     except (TunnelkitError, OSError):
@@ -67,16 +71,29 @@ def moment(time: datetime | None) -> str:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    click.echo(json.dumps(value, indent=2))
+    _print(json.dumps(value, indent=2))
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def print_table(headings: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> None:
     """Columns, aligned; nothing is cut off."""
-    lines = [headings, *([printable(str(cell)) for cell in row] for row in rows)]
+    lines: list[Sequence[str]] = [[printable(str(cell)) for cell in row] for row in rows]
+    if headings is not None:
+        lines.insert(0, headings)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    aligned = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    _print("\n".join("  ".join(cells).rstrip() for cells in aligned))
+
+
+def _print(text: str) -> None:
+    """Write an answer to standard output. A reader that has gone is click's to deal with: it ends quietly."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would be written, and fail, once more at the interpreter's end.
+        discard(sys.stdout)
+        raise TunnelkitError(f"Standard output takes no more: {error.strerror}") from None
 
 
 def say(text: str) -> None:

@@ -95,7 +95,7 @@ def _read(path: str | Path) -> tuple[str, str]:
     source = "Standard input" if str(path) == "-" else str(path)
     try:
         if str(path) == "-":
-            data = sys.stdin.buffer.read(MAX_FILE + 1)
+            data = sys.stdin.buffer.read(MAX_FILE + 1) if sys.stdin is not None else b""
         else:
             with expanded(path).open("rb") as file:
                 data = file.read(MAX_FILE + 1)
