@@ -2,7 +2,7 @@
 
 A checkout from a stranger can bring a ``tunnelkit.toml``. It may name a relay, but that relay is not given a
 token that this user keeps elsewhere; and it may not say how this user's own relay is recognised. The reasons
-are in ``docs/decisions/``.
+are in ``docs/decisions/0012-settings-files-and-trust.md``.
 
 Levels come in the order of precedence; the first is the call itself.
 """
