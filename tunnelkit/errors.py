@@ -4,6 +4,7 @@
 
     TunnelkitError
     ├── InvalidError              your call, option or setting is wrong; nothing was started
+    │   ├── UsageError            the command line has no such command, option or argument
     │   ├── InvalidPortError
     │   ├── InvalidNameError
     │   ├── InvalidTargetError
@@ -44,6 +45,14 @@
     │       └── DestinationTimeoutError
     ├── AddressInUseError         a listening address is not to be had
     ├── EngineError               the engine process behind Tunnel.create ended
+    ├── CommandError              the command that `secret run` should become does not start
+    │   └── CommandNotFoundError
+    ├── NotFoundError             (also a LookupError) no secret, proxy, environment or file of that name
+    ├── AlreadyExistsError        the name is given away
+    ├── StoreError                the store of secrets and proxies cannot be used
+    │   ├── StoreBusyError        another process keeps it locked
+    │   ├── StoreDamagedError     what it holds is not what was written
+    │   └── MasterKeyError        the key that it is encrypted with is missing, wrong or badly kept
     └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
 
 An error has a stable ``code`` (what to search for), a ``hint`` (what to do) and the exit status
@@ -57,9 +66,12 @@ from typing import ClassVar
 
 __all__ = [
     "AddressInUseError",
+    "AlreadyExistsError",
     "AuthError",
     "AuthMissingError",
     "CertificateError",
+    "CommandError",
+    "CommandNotFoundError",
     "DestinationDeniedError",
     "DestinationError",
     "DestinationRefusedError",
@@ -79,9 +91,11 @@ __all__ = [
     "InvalidPortError",
     "InvalidTargetError",
     "LimitError",
+    "MasterKeyError",
     "NameTakenError",
     "NoExitError",
     "NotARelayError",
+    "NotFoundError",
     "OutboundProxyError",
     "PortNotAllowedError",
     "PortTakenError",
@@ -96,8 +110,12 @@ __all__ = [
     "ServiceError",
     "ServiceRefusedError",
     "ServiceTimeoutError",
+    "StoreBusyError",
+    "StoreDamagedError",
+    "StoreError",
     "TunnelTimeoutError",
     "TunnelkitError",
+    "UsageError",
     "UserLimitError",
     "from_code",
 ]
@@ -134,6 +152,13 @@ class InvalidError(TunnelkitError, ValueError):
     """A call, an option or a setting that can never work as given."""
 
     code = "invalid"
+    exit_status = 2
+
+
+class UsageError(InvalidError):
+    """A command line that is none of ours: an unknown command or option, an argument too few or too many."""
+
+    code = "usage"
     exit_status = 2
 
 
@@ -450,6 +475,65 @@ class EngineError(TunnelkitError):
     code = "engine"
     exit_status = 21
     default_hint = "Create the tunnel again; set TUNNELKIT_LOG=debug to see the engine's own messages"
+
+
+class CommandError(TunnelkitError):
+    """The command that ``tunnelkit secret run`` should become cannot be started. Statuses as of env(1)."""
+
+    code = "command"
+    exit_status = 126
+
+
+class CommandNotFoundError(CommandError):
+    """There is no such command."""
+
+    code = "command_not_found"
+    exit_status = 127
+    default_hint = "Is it installed, and its directory in PATH?"
+
+
+class NotFoundError(TunnelkitError, LookupError):
+    """There is no secret, proxy, version, environment or file of that name."""
+
+    code = "not_found"
+    exit_status = 30
+
+
+class AlreadyExistsError(TunnelkitError):
+    """A secret, proxy or environment of that name is there already; nothing was changed."""
+
+    code = "already_exists"
+    exit_status = 31
+
+
+class StoreError(TunnelkitError):
+    """The store of secrets and proxies cannot be read or written; nothing was changed."""
+
+    code = "store"
+    exit_status = 32
+
+
+class StoreBusyError(StoreError):
+    """Another process kept the store locked for too long."""
+
+    code = "store_busy"
+    exit_status = 32
+    default_hint = "Try again; does another process hold the store open in a debugger or a backup?"
+
+
+class StoreDamagedError(StoreError):
+    """What the store holds is not what was written there: damaged, or tampered with."""
+
+    code = "store_damaged"
+    exit_status = 33
+    default_hint = "Restore the store from a backup, or write the value again"
+
+
+class MasterKeyError(StoreError):
+    """The key-encryption key is missing, is not the one the store was written with, or is badly kept."""
+
+    code = "master_key"
+    exit_status = 34
 
 
 class TunnelTimeoutError(TunnelkitError, TimeoutError):

@@ -10,8 +10,11 @@ import click
 __all__ = [
     "Function",
     "RulesInOrder",
+    "complete",
+    "env_option",
     "example",
     "grouped",
+    "json_option",
     "proof_options",
     "read_by",
     "relay_options",
@@ -102,3 +105,30 @@ relay_options: Callable[[Any], Any] = grouped(
     click.option("--lan", is_flag=True, help="Without --relay: let other machines of this network in."),
 )
 """Which relay, and how to prove who one is to it."""
+
+
+# --- what is stored -------------------------------------------------------------------------------
+
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def complete(what: str) -> Completion:
+    """Completes the names of stored things: ``secret``, ``proxy``, ``environment``, or of a ``zone``."""
+
+    def names(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+        from tunnelkit.cli.stored import names_of
+
+        return [name for name in names_of(what, ctx.params.get("env")) if name.startswith(begun)]
+
+    return names
+
+
+env_option: Callable[[Any], Any] = click.option(
+    "-e",
+    "--env",
+    metavar="ENVIRONMENT",
+    shell_complete=complete("environment"),
+    help="The environment it is in. [default: TUNNELKIT_ENVIRONMENT, or main]",
+)
+
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -51,10 +51,13 @@ class Wanted:
     """Whether the embedded relay is for this machine's neighbours too."""
 
 
-def hold(wanted: Wanted, *, as_json: bool, overrides: Mapping[str, object]) -> None:
-    """Run ``tunnelkit http`` and ``tcp``: ``overrides`` are settings of the command line."""
+def hold(wanted: Wanted, *, as_json: bool, zone: str | None, overrides: Mapping[str, object]) -> None:
+    """Run ``tunnelkit http`` and ``tcp``: ``overrides`` are settings of the command line.
+
+    ``zone`` names the zone whose relay is meant.
+    """
     with reporting(as_json=as_json) as reporter:
-        settings = load_agent(overrides)
+        settings = load_agent(overrides, zone=zone)
         if wanted.lan and settings.relay:
             raise InvalidError(
                 f"--lan is for the embedded relay, and the relay is {settings.relay}",

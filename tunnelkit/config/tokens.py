@@ -20,13 +20,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from tunnelkit.config import readers
 from tunnelkit.config.masked import Masked
 from tunnelkit.errors import AuthMissingError, InvalidError, TunnelkitError
 
-__all__ = ["RelayToken", "read_token", "read_token_file", "relay_token", "relay_tokens", "tokens_in"]
-
-MAX_TOKEN = 1024
-"""Bytes of a token, as a relay takes them."""
+__all__ = ["RelayToken", "relay_token", "relay_tokens", "tokens_in"]
 
 MAX_FILE = 1 << 20
 """Bytes read of a token file: room for ten thousand tokens, and none for a wrong path."""
@@ -53,39 +51,12 @@ class RelayToken(Masked):
         self.offers = offers
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise InvalidError("Not a text")
-    return value.strip()
-
-
-def read_token(value: object) -> Masked:
-    """An agent's token."""
-    text = (value.reveal() if isinstance(value, Masked) else _text(value)).strip()
-    if not text:
-        raise AuthMissingError("The token is empty")
-    # RFC 6750 §2.1 allows fewer; what is not visible ASCII does not survive an HTTP header.
-    if len(text) > MAX_TOKEN or not all("!" <= character <= "~" for character in text):
-        raise InvalidError(
-            "The token is malformed",
-            hint=f"A token has 1 to {MAX_TOKEN} visible ASCII characters, and no space among them",
-        )
-    return Masked(text)
-
-
-def read_token_file(value: object) -> str:
-    """The name of a file with tokens."""
-    if not (path := _text(value)):
-        raise AuthMissingError("The name of the file with the token is empty")
-    return path
-
-
 def relay_token(value: object) -> RelayToken:
     """A token with its rights: a line of a relay's token file."""
     if isinstance(value, RelayToken):
         return value
-    first, *words = (value.reveal() if isinstance(value, Masked) else _text(value)).split() or [""]
-    token = read_token(first).reveal()
+    first, *words = (value.reveal() if isinstance(value, Masked) else readers.word(value)).split() or [""]
+    token = readers.token(first).reveal()
     rights: dict[str, tuple[str, ...]] = {}
     rules: list[str] = []
     for word in words:
@@ -104,7 +75,7 @@ def relay_token(value: object) -> RelayToken:
 
 
 def relay_tokens(value: object) -> tuple[RelayToken, ...]:
-    """One token or several."""
+    """a token, with its rights behind it, or a list"""
     if isinstance(value, str | Masked):
         return (relay_token(value),)
     if not isinstance(value, Iterable) or not (tokens := tuple(map(relay_token, value))):
