@@ -79,7 +79,11 @@ def show(*, environ: Mapping[str, str] | None = None, directory: Path | None = N
         value = sources.environ.get(variable.name)
         masked = MASK if value and variable.secret else value
         source = "default" if value is None else "environment"
-        shown.append(Shown(variable.name, variable.default or None if value is None else masked, source))
+        shown.append(
+            Shown(
+                variable.name, variable.default.replace("`", "") or None if value is None else masked, source
+            )
+        )
     return shown
 
 
