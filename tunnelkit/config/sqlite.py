@@ -84,7 +84,8 @@ class SqliteStore:
             if found is not None and mode is Write.UPDATE:
                 kept = self._open(_fetch(connection, ref, found, found.version))
                 if absent := remove - kept.keys():
-                    raise NotFoundError(f"{_sentence(ref)} has no variable {', '.join(sorted(absent))}")
+                    what = f"{_sentence(ref)} has no variable {', '.join(sorted(absent))}"
+                    raise NotFoundError(what, hint=f"`tunnelkit {ref.kind} info` lists those it has")
             variables = {key: value for key, value in kept.items() if key not in remove} | dict(variables)
             check_size(variables)
             return self._add(connection, ref, found, variables, mode if found is not None else Write.CREATE)
