@@ -68,6 +68,14 @@ def test_list_info_and_delete(stored: Stored) -> None:
     assert [it["name"] for it in stored.told("proxy", "list")] == ["a"]
 
 
+def test_to_look_at_a_proxy_is_not_to_use_it(stored: Stored) -> None:
+    stored.ok("proxy", "create", "p", "--ip", "127.0.0.1")
+    for command in (["list"], ["info", "p"]):
+        stored.ok("proxy", *command)
+    assert stored.told("proxy", "info", "p")["last_used_at"] is None
+    assert [it["action"] for it in stored.told("secret", "audit")] == ["create"]
+
+
 def test_each_environment_has_its_own(stored: Stored) -> None:
     stored.ok("environment", "create", "prod")
     stored.ok("proxy", "create", "p", "--ip", "127.0.0.1", "--env", "prod")

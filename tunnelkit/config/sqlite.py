@@ -90,7 +90,7 @@ class SqliteStore:
             check_size(variables)
             return self._add(connection, ref, found, variables, mode if found is not None else Write.CREATE)
 
-    def read(self, ref: Ref, *, version: int | None = None) -> dict[str, Masked]:
+    def read(self, ref: Ref, *, version: int | None = None, is_use: bool = True) -> dict[str, Masked]:
         found, sealed = self._sealed(ref, version)
         try:
             variables = self._open(sealed)
@@ -100,7 +100,8 @@ class SqliteStore:
             if again.master == sealed.master:
                 raise
             variables = self._open(again)
-        self._note_use(ref, found, tuple(variables), sealed.place.version)
+        if is_use:
+            self._note_use(ref, found, tuple(variables), sealed.place.version)
         return variables
 
     def rollback(self, ref: Ref, version: int) -> int:
