@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,16 +95,8 @@ def test_a_secret_too_large_for_an_environment(secret: Stored) -> None:
     assert b"128 kB a variable" in done.stderr
 
 
-@pytest.fixture
-def not_ignored() -> Iterator[None]:
-    """Hear SIGINT, also where these tests run in a script's background: what is ignored is inherited."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_signals_reach_the_command_alone(secret: Stored, not_ignored: None, number: signal.Signals) -> None:
+def test_signals_reach_the_command_alone(secret: Stored, number: signal.Signals) -> None:
     program = f"trap 'echo heard; exit 5' {number.value}; echo ready; while :; do sleep 0.05; done"
     with start_process([*COMMAND, *RUN, "--", "sh", "-c", program], ready="ready") as child:
         child.signal(number)

@@ -110,7 +110,7 @@ def _value(key: str, value: object) -> Masked:
         )
     if not _is_encodable(value):
         raise InvalidError(
-            f"The value of {key} has lone surrogates", hint="They have no bytes: leave them out"
+            f"The value of {key} has characters without bytes", hint="Leave out lone surrogates"
         )
     return Masked(value)
 
