@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tunnelkit.config.placement import SchedulerPlacement
     from tunnelkit.config.proxy import Proxy, ProxyInfo
     from tunnelkit.config.secret import Secret, SecretInfo
-    from tunnelkit.relay import Relay
+    from tunnelkit.relay import Relay, RelaySsh
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Proxy",
     "ProxyInfo",
     "Relay",
+    "RelaySsh",
     "SchedulerPlacement",
     "Secret",
     "SecretInfo",
@@ -44,6 +45,7 @@ _HOMES = {
     "Proxy": "tunnelkit.config.proxy",
     "ProxyInfo": "tunnelkit.config.proxy",
     "Relay": "tunnelkit.relay",
+    "RelaySsh": "tunnelkit.relay",
     "SchedulerPlacement": "tunnelkit.config.placement",
     "Secret": "tunnelkit.config.secret",
     "SecretInfo": "tunnelkit.config.secret",

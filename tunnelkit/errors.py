@@ -7,19 +7,23 @@
     │   ├── UsageError            the command line has no such command, option or argument
     │   ├── InvalidPortError
     │   ├── InvalidNameError
-    │   └── InvalidTargetError
+    │   ├── InvalidTargetError
+    │   └── IdentityFileError     the private key for SSH cannot be used
     ├── AuthError                 the relay does not accept the token
     │   └── AuthMissingError      a setting that should name who may use the relay is absent or empty
     ├── RelayError                the relay cannot be used
     │   ├── RelayUnreachableError
     │   ├── NotARelayError        something answered, but it is no tunnelkit relay
     │   ├── CertificateError      TLS to the relay could not be verified
+    │   ├── HostKeyError          SSH to the relay: its host key is not the one that is trusted
+    │   │   └── HostKeyUnknownError
     │   ├── OutboundProxyError    the proxy between this machine and the relay refused
     │   └── ProtocolError         the other side broke the protocol
     ├── RefusedError              the relay is there and said no to this tunnel
     │   ├── NameTakenError
     │   ├── PortTakenError
     │   ├── PortNotAllowedError
+    │   ├── ForwardRefusedError   an SSH server forwards no ports
     │   └── LimitError
     ├── ReplacedError             a newer session took this tunnel over
     ├── ServiceError              the local service behind a tunnel
@@ -55,6 +59,10 @@ __all__ = [
     "CommandError",
     "CommandNotFoundError",
     "EngineError",
+    "ForwardRefusedError",
+    "HostKeyError",
+    "HostKeyUnknownError",
+    "IdentityFileError",
     "InvalidError",
     "InvalidNameError",
     "InvalidPortError",
@@ -150,6 +158,14 @@ class InvalidTargetError(InvalidError):
     default_hint = "A target is PORT, HOST:PORT, unix:/path or http://HOST:PORT"
 
 
+class IdentityFileError(InvalidError):
+    """The private key for SSH is not there, is none, or is protected by a passphrase."""
+
+    code = "identity_file"
+    exit_status = 23
+    default_hint = "Give the private key's own file with --identity-file"
+
+
 class AuthError(TunnelkitError):
     """The relay does not accept the token."""
 
@@ -197,6 +213,22 @@ class CertificateError(RelayError):
     default_hint = "Give the relay's own authority with --ca, or pin its certificate with --fingerprint"
 
 
+class HostKeyError(RelayError):
+    """The SSH server's host key is another one than the one that is trusted."""
+
+    code = "host_key_changed"
+    exit_status = 22
+    default_hint = "Somebody may be in between, or the server was set up anew: ask who runs it"
+
+
+class HostKeyUnknownError(HostKeyError):
+    """Nothing says whether the SSH server's host key can be trusted."""
+
+    code = "host_key_unknown"
+    exit_status = 22
+    default_hint = "If it is the server's own, pin it with --host-key"
+
+
 class OutboundProxyError(RelayError):
     """The proxy on the way to the relay refused or failed."""
 
@@ -242,6 +274,14 @@ class PortNotAllowedError(RefusedError):
     code = "port_not_allowed"
     exit_status = 8
     default_hint = "Choose a --remote-port inside the relay's --tcp-ports, or leave it out"
+
+
+class ForwardRefusedError(RefusedError):
+    """The SSH server forwards no ports for this user."""
+
+    code = "forward_refused"
+    exit_status = 15
+    default_hint = "It needs AllowTcpForwarding in its sshd_config, and no restriction at this key"
 
 
 class LimitError(RefusedError):
@@ -318,28 +358,28 @@ class NotFoundError(TunnelkitError, LookupError):
     """There is no secret, proxy, version, environment or file of that name."""
 
     code = "not_found"
-    exit_status = 22
+    exit_status = 30
 
 
 class AlreadyExistsError(TunnelkitError):
     """A secret, proxy or environment of that name is there already; nothing was changed."""
 
     code = "already_exists"
-    exit_status = 23
+    exit_status = 31
 
 
 class StoreError(TunnelkitError):
     """The store of secrets and proxies cannot be read or written; nothing was changed."""
 
     code = "store"
-    exit_status = 24
+    exit_status = 32
 
 
 class StoreBusyError(StoreError):
     """Another process kept the store locked for too long."""
 
     code = "store_busy"
-    exit_status = 24
+    exit_status = 32
     default_hint = "Try again; does another process hold the store open in a debugger or a backup?"
 
 
@@ -347,7 +387,7 @@ class StoreDamagedError(StoreError):
     """What the store holds is not what was written there: damaged, or tampered with."""
 
     code = "store_damaged"
-    exit_status = 25
+    exit_status = 33
     default_hint = "Restore the store from a backup, or write the value again"
 
 
@@ -355,7 +395,7 @@ class MasterKeyError(StoreError):
     """The key-encryption key is missing, is not the one the store was written with, or is badly kept."""
 
     code = "master_key"
-    exit_status = 26
+    exit_status = 34
 
 
 class TunnelTimeoutError(TunnelkitError, TimeoutError):

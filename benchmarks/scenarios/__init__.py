@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from benchmarks.model import Scenario
-from benchmarks.scenarios import bulk, http, idle, rtt, store, tcp_new
+from benchmarks.scenarios import (
+    agents,
+    bulk,
+    busy,
+    calls,
+    growth,
+    http,
+    idle,
+    recovery,
+    rtt,
+    store,
+    tcp_new,
+)
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -15,6 +27,14 @@ SCENARIOS: dict[str, Scenario] = {
         rtt.ONE_CORE,
         bulk.SCENARIO,
         idle.SCENARIO,
+        agents.SCENARIO,
+        recovery.SCENARIO,
+        growth.TUNNELS,
+        growth.VISITORS,
+        busy.SCENARIO,
+        calls.TCP,
+        calls.HTTP,
+        calls.BULK,
         store.SCENARIO,
     )
 }

@@ -17,6 +17,7 @@ from tests.cli.support import COMMAND, PATIENCE
 from tunnelkit.cli.root import cli
 from tunnelkit.config.home import open_store
 from tunnelkit.config.store import Kind, Ref
+from tunnelkit.errors import from_code
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Stored:
         assert result.stderr == ""
         return json.loads(result.stdout)
 
-    def refuses(self, status: int, code: str, *arguments: str, stdin: str | bytes = b"") -> str:
-        """The one line of an error, after which the store is as it was."""
+    def refuses(self, code: str, *arguments: str, stdin: str | bytes = b"") -> str:
+        """The one line of the error with ``code``, after which the store is as it was."""
         before = self.contents()
         result = self.run(*arguments, stdin=stdin)
-        assert result.exit_code == status, result.output
+        assert result.exit_code == from_code(code, "").exit_status, result.output
         assert result.stdout == ""
         assert result.stderr.startswith("error: ")
         assert result.stderr.endswith(f"[{code}]\n")

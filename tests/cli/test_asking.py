@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.stored import Stored
 from tests.cli.support import Terminal
+from tunnelkit.errors import MasterKeyError
 
 CANARY = "canary-5a77"
 
@@ -56,7 +57,7 @@ def test_a_new_passphrase_is_asked_for_twice(stored: Stored) -> None:
         terminal.expect("Passphrase of the store: $")
         terminal.type(b"wrong" + CANARY.encode() + b"\n")
         terminal.expect(r"error: The passphrase is not the store's.* \[master_key\]")
-        assert terminal.ended() == 26
+        assert terminal.ended() == MasterKeyError.exit_status
         assert CANARY not in terminal.output
 
 

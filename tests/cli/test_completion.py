@@ -130,4 +130,4 @@ def test_a_store_that_cannot_be_read_has_no_names(stored: Stored) -> None:
 
 
 def test_another_shell_is_an_error(stored: Stored) -> None:
-    assert "'bash', 'zsh', 'fish'" in stored.refuses(2, "usage", "completion", "tcsh")
+    assert "'bash', 'zsh', 'fish'" in stored.refuses("usage", "completion", "tcsh")

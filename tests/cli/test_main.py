@@ -72,6 +72,23 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_a_signal_that_a_background_job_ignores_stays_ignored() -> None:
+    program = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from tunnelkit.cli import main
+sys.argv[1:] = ["--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_closed_standard_streams_are_no_error(tunnelkit: Tunnelkit) -> None:
     command = shlex.join([*COMMAND, "demo"])
     shell = ["sh", "-c", f"exec {command} <&- >&- 2>&-"]

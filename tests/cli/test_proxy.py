@@ -36,8 +36,8 @@ def test_a_gateway_is_kept_with_its_password_and_shown_without(stored: Stored) -
 def test_a_gateway_from_standard_input(stored: Stored, end: str) -> None:
     stored.ok("proxy", "create", "office", "--gateway", "-", stdin=GATEWAY + end)
     assert stored.values("office", kind=Kind.PROXY) == {"gateway": GATEWAY}
-    stored.refuses(2, "invalid", "proxy", "create", "x", "--gateway", "-", stdin=b"\xff" + GATEWAY.encode())
-    stored.refuses(2, "invalid", "proxy", "create", "x", "--gateway", "-", stdin=GATEWAY + "a" * 5000)
+    stored.refuses("invalid", "proxy", "create", "x", "--gateway", "-", stdin=b"\xff" + GATEWAY.encode())
+    stored.refuses("invalid", "proxy", "create", "x", "--gateway", "-", stdin=GATEWAY + "a" * 5000)
 
 
 def test_force_replaces(stored: Stored) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.cli.stored import Stored
 from tests.cli.support import COMMAND, PATIENCE
 from tests.support import start_process
+from tunnelkit.errors import NotFoundError
 
 CANARY = "canary-3fe2"
 RUN = ["secret", "run", "--secret", "s"]
@@ -146,7 +147,7 @@ def test_the_command_has_our_place_no_descriptor_of_ours_and_no_value_in_its_arg
 
 def test_nothing_is_run_where_one_secret_is_missing(secret: Stored) -> None:
     done = secret.process(*RUN, "--secret", "gone", "--", "touch", "ran")
-    assert done.returncode == 22
+    assert done.returncode == NotFoundError.exit_status
     assert not Path("ran").exists()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.stored import Stored, empty_store
 from tests.cli.support import COMMAND, PATIENCE
+from tunnelkit.errors import MasterKeyError, StoreError
 
 CANARY = "canary-90cd"
 LONG = "a" * 65
@@ -45,99 +46,99 @@ NAMES = ["", "a b", "a/b", "grün", LONG, "a\n"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "code", "words"),
+    ("arguments", "code", "words"),
     [
         # names
-        *((["secret", "create", name, "KEY=value"], 9, "invalid_name", "") for name in NAMES),
-        *((["proxy", "create", name, "--ip", "::1"], 9, "invalid_name", "") for name in NAMES),
-        *((["environment", "create", name], 9, "invalid_name", "") for name in NAMES),
-        (["secret", "info", "a b"], 9, "invalid_name", "1 to 64 letters"),
-        (["secret", "create", f"KEY={CANARY}"], 2, "usage", "The secret's name comes first"),
-        (["secret", "run", "--secret", f"KEY={CANARY}", "true"], 2, "usage", ""),
+        *((["secret", "create", name, "KEY=value"], "invalid_name", "") for name in NAMES),
+        *((["proxy", "create", name, "--ip", "::1"], "invalid_name", "") for name in NAMES),
+        *((["environment", "create", name], "invalid_name", "") for name in NAMES),
+        (["secret", "info", "a b"], "invalid_name", "1 to 64 letters"),
+        (["secret", "create", f"KEY={CANARY}"], "usage", "The secret's name comes first"),
+        (["secret", "run", "--secret", f"KEY={CANARY}", "true"], "usage", ""),
         # variables
-        ([*CREATE], 2, "usage", "no variables"),
-        ([*CREATE, f"1A={CANARY}"], 2, "invalid", "'1' as its character 1"),
-        ([*CREATE, f"A-B={CANARY}"], 2, "invalid", "'-' as its character 2"),
-        ([*CREATE, f"={CANARY}"], 2, "invalid", "no name"),
-        ([*CREATE, "KEY="], 2, "usage", "nothing after its '='"),
-        ([*CREATE, "KEY", CANARY], 2, "usage", "Argument 1 after the name has no '='"),
-        ([*CREATE, "A=1", CANARY], 2, "usage", "Argument 2"),
-        ([*CREATE, "A=1", f"A={CANARY}"], 2, "usage", "twice"),
-        ([*CREATE, "A=-", "B=-"], 2, "usage", "asked for twice"),
-        ([*CREATE, "A=-", "--from-dotenv", "-"], 2, "usage", "asked for twice"),
-        ([*CREATE, "--from-json", "-", "--from-dotenv", "-"], 2, "usage", "asked for twice"),
-        ([*CREATE, "A=-"], 2, "invalid", "no value for A"),
-        ([*CREATE, f"--KEY={CANARY}"], 2, "usage", "No such option"),
+        ([*CREATE], "usage", "no variables"),
+        ([*CREATE, f"1A={CANARY}"], "invalid", "'1' as its character 1"),
+        ([*CREATE, f"A-B={CANARY}"], "invalid", "'-' as its character 2"),
+        ([*CREATE, f"={CANARY}"], "invalid", "no name"),
+        ([*CREATE, "KEY="], "usage", "nothing after its '='"),
+        ([*CREATE, "KEY", CANARY], "usage", "Argument 1 after the name has no '='"),
+        ([*CREATE, "A=1", CANARY], "usage", "Argument 2"),
+        ([*CREATE, "A=1", f"A={CANARY}"], "usage", "twice"),
+        ([*CREATE, "A=-", "B=-"], "usage", "asked for twice"),
+        ([*CREATE, "A=-", "--from-dotenv", "-"], "usage", "asked for twice"),
+        ([*CREATE, "--from-json", "-", "--from-dotenv", "-"], "usage", "asked for twice"),
+        ([*CREATE, "A=-"], "invalid", "no value for A"),
+        ([*CREATE, f"--KEY={CANARY}"], "usage", "No such option"),
         # files
-        ([*CREATE, "--from-dotenv", "missing.env"], 22, "not_found", "no file missing.env"),
-        ([*CREATE, "--from-dotenv", "."], 2, "invalid", "directory"),
-        ([*CREATE, "--from-dotenv", "bad.env"], 2, "invalid", "bad.env, line 3"),
-        ([*CREATE, "--from-dotenv", "key.env"], 2, "invalid", "key.env, line 2"),
-        ([*CREATE, "--from-dotenv", "latin1.env"], 2, "invalid", "UTF-8"),
-        ([*CREATE, "--from-dotenv", "empty.env"], 2, "usage", "no variables"),
-        ([*CREATE, "--from-json", "missing.json"], 22, "not_found", "no file missing.json"),
-        ([*CREATE, "--from-json", "bad.json"], 2, "invalid", "bad.json, line 2, column 3"),
-        ([*CREATE, "--from-json", "list.json"], 2, "invalid", "not a JSON object"),
-        ([*CREATE, "--from-json", "number.json"], 2, "invalid", "KEY is a str, not int"),
-        ([*CREATE, "--from-json", "twice.json"], 2, "invalid", "KEY is there twice"),
-        ([*CREATE, "--from-json", "-"], 2, "invalid", "Standard input, line 1, column 1"),
+        ([*CREATE, "--from-dotenv", "missing.env"], "not_found", "no file missing.env"),
+        ([*CREATE, "--from-dotenv", "."], "invalid", "directory"),
+        ([*CREATE, "--from-dotenv", "bad.env"], "invalid", "bad.env, line 3"),
+        ([*CREATE, "--from-dotenv", "key.env"], "invalid", "key.env, line 2"),
+        ([*CREATE, "--from-dotenv", "latin1.env"], "invalid", "UTF-8"),
+        ([*CREATE, "--from-dotenv", "empty.env"], "usage", "no variables"),
+        ([*CREATE, "--from-json", "missing.json"], "not_found", "no file missing.json"),
+        ([*CREATE, "--from-json", "bad.json"], "invalid", "bad.json, line 2, column 3"),
+        ([*CREATE, "--from-json", "list.json"], "invalid", "not a JSON object"),
+        ([*CREATE, "--from-json", "number.json"], "invalid", "KEY is a str, not int"),
+        ([*CREATE, "--from-json", "twice.json"], "invalid", "KEY is there twice"),
+        ([*CREATE, "--from-json", "-"], "invalid", "Standard input, line 1, column 1"),
         # what is there and what is not
-        (["secret", "create", "there", f"KEY={CANARY}"], 23, "already_exists", "--force"),
-        (["secret", "info", "thre"], 22, "not_found", "Is it 'there'?"),
-        (["secret", "info", "there", "-e", "prod"], 22, "not_found", "tunnelkit environment create prod"),
-        (["secret", "list", "-e", "mian"], 22, "not_found", "Is it 'main'?"),
-        (["secret", "list", "-e", "a b"], 9, "invalid_name", ""),
-        ([*CREATE, f"KEY={CANARY}", "-e", "prod"], 22, "not_found", "prod"),
-        (["secret", "update", "gone", f"KEY={CANARY}"], 22, "not_found", "secret create gone"),
-        (["secret", "update", "there"], 2, "usage", "no variables"),
-        (["secret", "update", "there", "--unset", "OTHER"], 22, "not_found", "OTHER"),
-        (["secret", "update", "there", "--unset", "A-B"], 2, "invalid", ""),
-        (["secret", "update", "there", f"KEY={CANARY}", "--unset", "KEY"], 2, "usage", "at once: KEY"),
-        (["secret", "history", "gone"], 22, "not_found", ""),
-        (["secret", "rollback", "there", "7"], 22, "not_found", "secret history"),
-        (["secret", "rollback", "there", "0"], 2, "usage", "VERSION"),
-        (["secret", "delete", "gone", "--yes"], 22, "not_found", ""),
-        (["secret", "delete", "there"], 2, "usage", "--yes"),
-        (["secret", "audit", "--limit", "0"], 2, "usage", "--limit"),
-        (["secret", "rotate-key", "--to", "paper"], 2, "usage", "'generated', 'keyring', 'passphrase'"),
-        (["secret", "run", "--secret", "gone", "true"], 22, "not_found", "gone"),
-        (["secret", "run", "--secret", "there"], 2, "usage", "COMMAND"),
-        (["secret", "run", "true"], 2, "usage", "--secret"),
+        (["secret", "create", "there", f"KEY={CANARY}"], "already_exists", "--force"),
+        (["secret", "info", "thre"], "not_found", "Is it 'there'?"),
+        (["secret", "info", "there", "-e", "prod"], "not_found", "tunnelkit environment create prod"),
+        (["secret", "list", "-e", "mian"], "not_found", "Is it 'main'?"),
+        (["secret", "list", "-e", "a b"], "invalid_name", ""),
+        ([*CREATE, f"KEY={CANARY}", "-e", "prod"], "not_found", "prod"),
+        (["secret", "update", "gone", f"KEY={CANARY}"], "not_found", "secret create gone"),
+        (["secret", "update", "there"], "usage", "no variables"),
+        (["secret", "update", "there", "--unset", "OTHER"], "not_found", "OTHER"),
+        (["secret", "update", "there", "--unset", "A-B"], "invalid", ""),
+        (["secret", "update", "there", f"KEY={CANARY}", "--unset", "KEY"], "usage", "at once: KEY"),
+        (["secret", "history", "gone"], "not_found", ""),
+        (["secret", "rollback", "there", "7"], "not_found", "secret history"),
+        (["secret", "rollback", "there", "0"], "usage", "VERSION"),
+        (["secret", "delete", "gone", "--yes"], "not_found", ""),
+        (["secret", "delete", "there"], "usage", "--yes"),
+        (["secret", "audit", "--limit", "0"], "usage", "--limit"),
+        (["secret", "rotate-key", "--to", "paper"], "usage", "'generated', 'keyring', 'passphrase'"),
+        (["secret", "run", "--secret", "gone", "true"], "not_found", "gone"),
+        (["secret", "run", "--secret", "there"], "usage", "COMMAND"),
+        (["secret", "run", "true"], "usage", "--secret"),
         # proxies
-        (["proxy", "create", "new"], 2, "usage", "either addresses or a gateway"),
-        (["proxy", "create", "new", "--ip", "::1", "--gateway", "http://a"], 2, "usage", "either"),
-        (["proxy", "create", "new", "--ip", "203.0.113.7"], 2, "invalid", "does not have the address"),
-        (["proxy", "create", "new", "--ip", "2001:db8::7"], 2, "invalid", "does not have the address"),
-        (["proxy", "create", "new", "--ip", "localhost"], 2, "invalid", "not an IP address"),
-        (["proxy", "create", "new", "--ip", "0.0.0.0"], 2, "invalid", "no machine"),
-        (["proxy", "create", "new", "--ip", "::1", "--ip", "0::1"], 2, "invalid", "twice"),
-        (["proxy", "create", "new", "--gateway", f"ftp://a:{CANARY}@b"], 2, "invalid", "socks5h://"),
-        (["proxy", "create", "new", "--gateway", f"http://a:{CANARY}@b/c"], 2, "invalid", "has a path"),
-        (["proxy", "create", "new", "--gateway", f"http://a:{CANARY}@b:c"], 2, "invalid", ""),
-        (["proxy", "create", "new", "--gateway", ""], 2, "invalid", ""),
-        (["proxy", "create", "new", "--gateway", "-"], 2, "invalid", "Standard input has no URL"),
-        (["proxy", "create", "there", "--ip", "::1"], 23, "already_exists", "--force"),
-        (["proxy", "info", "gone"], 22, "not_found", "proxy create gone"),
-        (["proxy", "delete", "gone", "--yes"], 22, "not_found", ""),
-        (["proxy", "delete", "there"], 2, "usage", "--yes"),
-        (["proxy", "list", "-e", "prod"], 22, "not_found", "environment create prod"),
+        (["proxy", "create", "new"], "usage", "either addresses or a gateway"),
+        (["proxy", "create", "new", "--ip", "::1", "--gateway", "http://a"], "usage", "either"),
+        (["proxy", "create", "new", "--ip", "203.0.113.7"], "invalid", "does not have the address"),
+        (["proxy", "create", "new", "--ip", "2001:db8::7"], "invalid", "does not have the address"),
+        (["proxy", "create", "new", "--ip", "localhost"], "invalid", "not an IP address"),
+        (["proxy", "create", "new", "--ip", "0.0.0.0"], "invalid", "no machine"),
+        (["proxy", "create", "new", "--ip", "::1", "--ip", "0::1"], "invalid", "twice"),
+        (["proxy", "create", "new", "--gateway", f"ftp://a:{CANARY}@b"], "invalid", "socks5h://"),
+        (["proxy", "create", "new", "--gateway", f"http://a:{CANARY}@b/c"], "invalid", "has a path"),
+        (["proxy", "create", "new", "--gateway", f"http://a:{CANARY}@b:c"], "invalid", ""),
+        (["proxy", "create", "new", "--gateway", ""], "invalid", ""),
+        (["proxy", "create", "new", "--gateway", "-"], "invalid", "Standard input has no URL"),
+        (["proxy", "create", "there", "--ip", "::1"], "already_exists", "--force"),
+        (["proxy", "info", "gone"], "not_found", "proxy create gone"),
+        (["proxy", "delete", "gone", "--yes"], "not_found", ""),
+        (["proxy", "delete", "there"], "usage", "--yes"),
+        (["proxy", "list", "-e", "prod"], "not_found", "environment create prod"),
         # environments
-        (["environment", "create", "main"], 23, "already_exists", ""),
-        (["environment", "delete", "main", "--yes"], 2, "invalid", "always there"),
-        (["environment", "delete", "prod", "--yes"], 22, "not_found", "prod"),
-        (["environment", "delete", "main"], 2, "usage", "--yes"),
+        (["environment", "create", "main"], "already_exists", ""),
+        (["environment", "delete", "main", "--yes"], "invalid", "always there"),
+        (["environment", "delete", "prod", "--yes"], "not_found", "prod"),
+        (["environment", "delete", "main"], "usage", "--yes"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_mistakes(filled: Stored, arguments: list[str], status: int, code: str, words: str) -> None:
-    line = filled.refuses(status, code, *arguments)
+def test_mistakes(filled: Stored, arguments: list[str], code: str, words: str) -> None:
+    line = filled.refuses(code, *arguments)
     assert words in line
     assert CANARY not in line
 
 
 def test_force_does_not_help_a_mistake(filled: Stored) -> None:
-    filled.refuses(2, "invalid", "secret", "create", "there", "--from-json", "bad.json", "--force")
-    filled.refuses(2, "invalid", "proxy", "create", "there", "--ip", "203.0.113.7", "--force")
+    filled.refuses("invalid", "secret", "create", "there", "--from-json", "bad.json", "--force")
+    filled.refuses("invalid", "proxy", "create", "there", "--ip", "203.0.113.7", "--force")
     assert filled.values("there") == {"KEY": "value"}
 
 
@@ -156,7 +157,7 @@ def test_a_store_that_others_can_read(filled: Stored) -> None:
         result = filled.run("secret", "list")
     finally:
         filled.home.chmod(0o700)
-    assert (result.exit_code, result.stderr.count("\n")) == (24, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (StoreError.exit_status, 1)
     assert f"chmod 700 {filled.home}" in result.stderr
 
 
@@ -168,7 +169,7 @@ def test_a_key_that_is_none(
     before = filled.contents()
     monkeypatch.setenv(variable, value)
     result = filled.run("secret", "create", "new", "KEY=value")
-    assert (result.exit_code, result.stderr.count("\n")) == (26, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (MasterKeyError.exit_status, 1)
     assert variable.endswith("FILE") or CANARY not in result.stderr
     monkeypatch.delenv(variable)
     assert filled.contents() == before

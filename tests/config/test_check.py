@@ -129,3 +129,32 @@ def test_what_contradicts_each_other(here: Path, text: str, line: int, words: st
         assert words in lines[0]
     else:
         assert lines == []
+
+
+def test_what_ssh_needs_is_looked_at(here: Path) -> None:
+    lines = [
+        'relay = "ssh://relay:2222"',
+        'identity_file = "key"',
+        'known_hosts = "hosts"',
+        'host_key = "abc"',
+    ]
+    (here / "tunnelkit.toml").write_text("\n".join([*lines, "[serve]", 'authorized_keys = "keys"']))
+    (here / "hosts").touch()
+    found = [(it.line, it.error.what.replace(f"{here}/", "")) for it in check(environ={})]
+    assert found == [
+        (2, "key cannot be read: No such file or directory"),
+        (4, "Not the fingerprint of a host key: 'abc'"),
+        (6, "keys cannot be read: No such file or directory"),
+    ]
+
+
+def test_keys_that_are_not_let_in_are_a_mistake_among_others(here: Path) -> None:
+    for name in ("keys", "tokens"):
+        (here / name).write_text("a\nb\n")
+    text = 'relay = "ws://x:1"\ntoken_file = "tokens"\n[serve]\nauthorized_keys = "keys"'
+    (here / "tunnelkit.toml").write_text(text)
+    (here.parent / "user" / "tunnelkit.toml").write_text('[serve]\ntoken = "mine"')
+    assert [(it.line, it.name) for it in check(environ={})] == [
+        (2, "token_file"),
+        (4, "serve.authorized_keys"),
+    ]

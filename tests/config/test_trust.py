@@ -14,6 +14,7 @@ NOTHING: Mapping[str, str] = {}
 MINE = "ws://mine:1"
 THEIRS = "ws://theirs:1"
 PIN = "ab" * 32
+HOST_KEY = "SHA256:" + "A" * 43
 
 
 @pytest.fixture
@@ -101,7 +102,16 @@ def test_the_file_in_my_configuration_directory_is_mine_wherever_i_stand(
 # --- my relay, their proof of it ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("proof", ['ca = "theirs.pem"', f'fingerprint = "{PIN}"'])
+@pytest.mark.parametrize(
+    "proof",
+    [
+        'ca = "theirs.pem"',
+        f'fingerprint = "{PIN}"',
+        f'host_key = "{HOST_KEY}"',
+        'known_hosts = "theirs"',
+        'identity_file = "theirs"',
+    ],
+)
 def test_a_file_found_here_does_not_say_how_my_relay_is_recognised(
     here: Path, mine: Path, proof: str
 ) -> None:
@@ -161,5 +171,21 @@ def test_who_may_open_tunnels_is_not_up_to_a_file_found_here(here: Path, mine: P
     assert (settings.token, settings.domain) == ((Masked("mine"),), "here.test")
     write(mine, "[serve]", 'token = "mine"')
     assert load_relay(environ=NOTHING).token == (Masked("mine"),)
+    write(here, "[serve]", "open = true")
+    assert not load_relay(environ=NOTHING).open
+
+
+def test_nor_are_the_keys_that_may_log_in(here: Path, mine: Path) -> None:
+    write(here, "[serve]", 'authorized_keys = "theirs"')
+    assert load_relay(environ=NOTHING).authorized_keys == str(here / "theirs")
+    for environ in ({"TUNNELKIT_TOKEN": "mine"}, {"TUNNELKIT_OPEN": "yes"}):
+        with pytest.raises(AuthError, match=r"toml:2: serve.authorized_keys: .*TUNNELKIT_AUTHORIZED_KEYS"):
+            load_relay(environ=environ)
+    write(mine, "[serve]", 'authorized_keys = "mine"')
+    settings = load_relay(environ={"TUNNELKIT_TOKEN": "mine"})
+    assert (settings.token, settings.authorized_keys) == ((Masked("mine"),), str(mine / "mine"))
+    write(here, "[serve]", 'token = "theirs"')
+    with pytest.raises(AuthError, match=r"toml:2: serve.token: "):
+        load_relay(environ=NOTHING)
     write(here, "[serve]", "open = true")
     assert not load_relay(environ=NOTHING).open

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from tunnelkit.cli.common import example, grouped, read_by, relay_options
+from tunnelkit.cli.common import complete, example, grouped, read_by, relay_options
 from tunnelkit.errors import InvalidError
 from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
 
@@ -26,6 +26,12 @@ def _host_header(text: str) -> str:
 
 tunnel_options: Callable[[Any], Any] = grouped(
     relay_options,
+    click.option(
+        "--zone",
+        metavar="NAME",
+        shell_complete=complete("zone"),
+        help="The relay of [zones.NAME] in tunnelkit.toml, in the place of --relay.",
+    ),
     click.option("--check", is_flag=True, help="End at once if the service is not there."),
     click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line."),
     click.option(
@@ -47,18 +53,27 @@ tunnel_options: Callable[[Any], Any] = grouped(
     help="The public name, below the relay's domain. [default: the relay chooses]",
 )
 @click.option(
+    "--remote-port",
+    metavar="PORT",
+    callback=read_by(parse_port),
+    help="The public port, at an ssh+openssh:// relay, which has no names. [default: the server chooses]",
+)
+@click.option(
     "--host-header",
     metavar="rewrite|VALUE",
     callback=read_by(_host_header),
     help="The Host that the service sees: the target's own, or VALUE. [default: the visitor's]",
 )
 @tunnel_options
-def http(target: Endpoint, name: str | None, host_header: str | None, **options: Any) -> None:
+def http(
+    target: Endpoint, name: str | None, remote_port: int | None, host_header: str | None, **options: Any
+) -> None:
     """Give an HTTP service a public URL.
 
     TARGET is PORT, HOST:PORT, unix:/path or http://HOST:PORT.
     """
-    _hold("http", target, {"name": name or "", "host_header": host_header or ""}, **options)
+    wishes = {"name": name or "", "remote_port": remote_port or 0, "host_header": host_header or ""}
+    _hold("http", target, wishes, **options)
 
 
 @click.command(epilog=example("tunnelkit tcp 6379 --remote-port 20001 --relay wss://…"))
@@ -93,8 +108,9 @@ def _hold(
     as_json: bool,
     grace: float,
     lan: bool,
+    zone: str | None,
     **overrides: object,
 ) -> None:
     from tunnelkit.cli.tunnels import Wanted, hold
 
-    hold(Wanted(kind, target, wishes, check, grace, lan), as_json=as_json, overrides=overrides)
+    hold(Wanted(kind, target, wishes, check, grace, lan), as_json=as_json, zone=zone, overrides=overrides)

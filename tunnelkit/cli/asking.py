@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from tunnelkit.cli import heeded_signals
 from tunnelkit.cli.output import is_terminal
 from tunnelkit.errors import UsageError
 
@@ -52,7 +53,7 @@ def confirm(question: str, *, yes: bool) -> None:
 @contextmanager
 def _echo_comes_back() -> Iterator[None]:
     """While a person types unseen no signal ends the process at once: the terminal has to be put back."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _interrupt) for number in heeded_signals()}
     try:
         yield
     finally:

@@ -55,7 +55,7 @@ def _text(value: object) -> str:
 def check(*, as_json: bool) -> None:
     """Find every mistake in the settings; the exit status is 2 where there is one.
 
-    Looks at both files, the environment, and the files of tokens and authorities that they name.
+    Looks at both files, the environment, and the files of tokens and authorities and keys that they name.
     """
     from tunnelkit.cli.stored import print_json, say
     from tunnelkit.config.check import check

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -126,21 +125,14 @@ def delete(name: str, *, allow_missing: bool, yes: bool, env: str | None) -> Non
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @env_option
-@click.pass_obj
-def run(
-    ignored: Collection[signal.Signals] | None,
-    names: tuple[str, ...],
-    command: tuple[str, ...],
-    *,
-    env: str | None,
-) -> None:
+def run(names: tuple[str, ...], command: tuple[str, ...], *, env: str | None) -> None:
     """Run a command with the variables of secrets added to its environment.
 
     The command takes the place of this process: its signals, standard streams and exit status are its own.
     """
     from tunnelkit.cli.secrets import become
 
-    become(names, command, env, ignored=ignored or ())
+    become(names, command, env)
 
 
 @secret.command(epilog=example("tunnelkit secret history database"))

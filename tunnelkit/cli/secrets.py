@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -266,12 +266,9 @@ def _listed(keys: Iterable[str]) -> str:
 # --- run ----------------------------------------------------------------------------------------
 
 
-def become(
-    names: Sequence[str], command: Sequence[str], env: str | None, *, ignored: Collection[signal.Signals] = ()
-) -> NoReturn:
+def become(names: Sequence[str], command: Sequence[str], env: str | None) -> NoReturn:
     """Give this process over to ``command``, with the variables of the secrets added.
 
-    ``ignored``: signals that this process was told to ignore when it began, as the command will be.
     Raises CommandError, CommandNotFoundError, and what reading the secrets raises.
     """
     refs = [_ref(name, env) for name in names]
@@ -279,7 +276,7 @@ def become(
     with opened() as store:
         for ref in refs:
             added |= {key: value.reveal() for key, value in store.read(ref).items()}
-    _restore_signals(ignored)
+    _restore_signals()
     problem = 0
     try:
         os.execvpe(command[0], list(command), {**_own_environment(), **added})  # noqa: S606 - the very purpose
@@ -305,13 +302,11 @@ def _own_environment() -> dict[str, str]:
     return environ
 
 
-def _restore_signals(ignored: Iterable[signal.Signals]) -> None:
-    """As a program expects them: Python ignores some and we handle some, and exec would hand on the first."""
+def _restore_signals() -> None:
+    """As a program expects them: Python ignores some, which exec would hand on."""
     for name in ("SIGPIPE", "SIGXFSZ"):
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_DFL)
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _not_started(name: str, problem: int) -> CommandError:

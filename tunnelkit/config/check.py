@@ -18,7 +18,7 @@ from tunnelkit.config.loading import (
     TRUST,
     conflict,
     load_zones,
-    open_with_token,
+    open_to_some,
     parse_value,
     resolve,
     several_tokens,
@@ -26,7 +26,7 @@ from tunnelkit.config.loading import (
     token_lines,
 )
 from tunnelkit.config.masked import Masked
-from tunnelkit.config.settings import AgentSettings, RelaySettings
+from tunnelkit.config.settings import RelaySettings
 from tunnelkit.config.sources import (
     Given,
     Level,
@@ -41,6 +41,9 @@ from tunnelkit.config.zones import Zone
 from tunnelkit.errors import InvalidError, TunnelkitError
 
 __all__ = ["MASK", "Shown", "check", "show"]
+
+_READ = {"authorized_keys", "ca", "identity_file", "known_hosts"}
+"""Files that have to be there. A relay makes its host key itself."""
 
 MASK = "…"
 """What stands for a secret value."""
@@ -141,7 +144,7 @@ def _values(readers: Mapping[str, Any], level: Level) -> Iterator[Mistake]:
             value = parse_value(given, name, readers[name])
             if name == "token_file" and value != "-":
                 token_lines(value)
-            elif name == "ca":
+            elif name in _READ:
                 _readable(value)
         except TunnelkitError as error:
             yield Mistake.of(given, error)
@@ -186,14 +189,14 @@ def _key(environ: Mapping[str, str], variable: str) -> None:
 
 def _together(sources: Sources) -> Iterator[Mistake]:
     """What each source may say, but not beside the others."""
-    levels = sources.levels(readers_of(AgentSettings))
-    distrust = TRUST[AgentSettings](levels)[1]
-    if distrust is not None:
-        yield distrust
-    else:
-        agent, origins = resolve(AgentSettings, levels, sources)
-        if agent.token_file not in ("", "-") and (count := len(token_lines(agent.token_file))) > 1:
-            yield Mistake.of(origins["token_file"], several_tokens(agent.token_file, count))
-    relay, origins = resolve(RelaySettings, sources.levels(readers_of(RelaySettings), "serve"), sources)
-    if relay.open and (relay.token or relay.token_file):
-        yield Mistake.of(origins["open"], open_with_token())
+    for section, kind in SECTIONS.items():
+        levels = sources.levels(readers_of(kind), *section)
+        if (distrust := TRUST[kind](levels)[1]) is not None:
+            yield distrust
+            continue
+        settings, origins = resolve(kind, levels, sources)
+        if isinstance(settings, RelaySettings):
+            if settings.open and (settings.token or settings.token_file or settings.authorized_keys):
+                yield Mistake.of(origins["open"], open_to_some(settings))
+        elif settings.token_file not in ("", "-") and (count := len(token_lines(settings.token_file))) > 1:
+            yield Mistake.of(origins["token_file"], several_tokens(settings.token_file, count))

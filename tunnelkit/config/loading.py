@@ -60,7 +60,7 @@ __all__ = [
     "load_relay",
     "load_zone",
     "load_zones",
-    "open_with_token",
+    "open_to_some",
     "option",
     "parse_value",
     "read_value",
@@ -86,8 +86,8 @@ KNOWN = frozenset(name for section in SECTIONS.values() for name in readers_of(s
 """Settings and variables that the environment may have."""
 
 _TOKEN = {"token", "token_file"}
-_PATHS = {"ca", "token_file"}
-_IDENTITY = {"ca", "fingerprint"}
+_PATHS = {"authorized_keys", "ca", "identity_file", "known_hosts", "ssh_host_key", "token_file"}
+_IDENTITY = {"ca", "fingerprint", "host_key"}
 
 Settings = TypeVar("Settings", AgentSettings, RelaySettings)
 
@@ -146,8 +146,8 @@ def load_relay(
     settings = resolve(RelaySettings, levels, sources)[0]
     if settings.token_file:
         settings = dataclasses.replace(settings, token=token_lines(settings.token_file))
-    if settings.open and settings.token:
-        raise open_with_token()
+    if settings.open and (settings.token or settings.authorized_keys):
+        raise open_to_some(settings)
     return settings
 
 
@@ -156,9 +156,10 @@ def several_tokens(path: str, count: int) -> InvalidError:
     return InvalidError(f"{path} has {count} tokens", hint="An agent has one token")
 
 
-def open_with_token() -> InvalidError:
-    """A relay with a token that nobody needs."""
-    what = "The relay is told to be open, and to ask for a token"
+def open_to_some(settings: RelaySettings) -> InvalidError:
+    """A relay with a token or keys that nobody needs."""
+    proof = "key" if settings.authorized_keys else "token"
+    what = f"The relay is told to be open, and to ask for a {proof}"
     return InvalidError(what, hint="Leave out one of the two")
 
 

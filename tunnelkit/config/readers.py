@@ -21,6 +21,8 @@ __all__ = [
     "Reader",
     "domain",
     "exit_name",
+    "host_key",
+    "keys_file",
     "labels",
     "listen",
     "path",
@@ -48,6 +50,7 @@ MAX_LABELS = 32
 """Labels that workers are chosen by: zone, region and a few of one's own."""
 
 _SHA256 = re.compile(r"(?:sha256:)?(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}", re.IGNORECASE)
+_HOST_KEY = re.compile(r"(?:SHA256:)?[A-Za-z0-9+/]{43}=?")
 
 # The syntax of Kubernetes' labels, which is Ray's too.
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -67,7 +70,7 @@ def _filled(value: object) -> str:
 
 
 def relay(value: object) -> str:
-    """`wss://HOST`, `ws://HOST:PORT` or `local`"""
+    """`wss://HOST`, `ws://HOST:PORT`, `ssh://HOST:PORT`, `ssh+openssh://USER@HOST` or `local`"""
     if not (text := _text(value)):
         # A variable that was to be set and is not must not end in an address that nobody can reach.
         raise InvalidError("Empty", hint=f"Leave it out, or say {LOCAL!r} for a relay on this machine")
@@ -75,7 +78,7 @@ def relay(value: object) -> str:
 
 
 def zone_relay(value: object) -> str:
-    """`wss://HOST` or `ws://HOST:PORT`"""
+    """`wss://HOST`, `ws://HOST:PORT`, `ssh://HOST:PORT` or `ssh+openssh://USER@HOST`"""
     return str(RelayUrl.parse(_filled(value)))
 
 
@@ -91,6 +94,17 @@ def sha256(value: object) -> str:
         raise InvalidError(
             f"Not a SHA-256 fingerprint: {text[:100]!r}",
             hint="It has 64 hexadecimal digits: openssl x509 -noout -fingerprint -sha256 -in FILE",
+        )
+    return text
+
+
+def host_key(value: object) -> str:
+    """`SHA256:…`, as `ssh-keygen -l` shows it"""
+    text = _filled(value)
+    if not _HOST_KEY.fullmatch(text):
+        raise InvalidError(
+            f"Not the fingerprint of a host key: {text[:100]!r}",
+            hint="It is SHA256: and 43 characters: ssh-keygen -lf FILE",
         )
     return text
 
@@ -185,6 +199,13 @@ def token_file(value: object) -> str:
     """a file, or `-`"""
     if not (name := _text(value)):
         raise AuthMissingError("The name of the file with the token is empty")
+    return name
+
+
+def keys_file(value: object) -> str:
+    """a file"""
+    if not (name := _text(value)):
+        raise AuthMissingError("The name of the file with the keys is empty")
     return name
 
 

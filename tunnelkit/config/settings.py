@@ -20,7 +20,8 @@ class AgentSettings:
     """How an agent reaches its relay."""
 
     relay: Annotated[str, readers.relay] = ""
-    """Where the relay is. Left out or `local`: one is started on this machine."""
+    """Where the relay is; `ssh+openssh://` is an SSH server of any make. Left out or `local`: one is started
+    on this machine."""
 
     token: Annotated[Masked, readers.token] = NO_SECRET
     """Proves to the relay who this is. Better in a file than here."""
@@ -33,6 +34,21 @@ class AgentSettings:
 
     fingerprint: Annotated[str, readers.sha256] = ""
     """SHA-256 of the relay's certificate, which then needs no authority."""
+
+    identity_file: Annotated[str, readers.path] = ""
+    """The private key for a relay by SSH. Left out: those of the SSH agent, and of `~/.ssh`."""
+
+    known_hosts: Annotated[str, readers.path] = ""
+    """A file with host keys that are trusted. Left out: `~/.ssh/known_hosts` and the system's."""
+
+    host_key: Annotated[str, readers.host_key] = ""
+    """The fingerprint of the relay's SSH host key; `known_hosts` does not count then."""
+
+    ping_interval: Annotated[float, readers.positive] = 20.0
+    """Seconds of silence after which an SSH server is asked for a sign of life. A relay names its own."""
+
+    ping_timeout: Annotated[float, readers.positive] = 20.0
+    """Seconds of silence after that, until it counts as dead."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +72,18 @@ class RelaySettings:
 
     open: Annotated[bool, readers.switch] = False
     """Let everybody open tunnels; without it, a relay that others can reach needs a token."""
+
+    ssh: Annotated[tuple[str, ...], readers.listen] = ()
+    """Addresses for SSH alone; at those of `listen` it is spoken as well."""
+
+    authorized_keys: Annotated[str, readers.keys_file] = ""
+    """A file with the keys that may log in over SSH and open tunnels, in OpenSSH's format (sshd(8))."""
+
+    ssh_host_key: Annotated[str, readers.path] = ""
+    """The file with the SSH host key, made at the first start. Left out: in the user's data directory."""
+
+    ssh_keys_only: Annotated[bool, readers.switch] = False
+    """Take no tokens as passwords over SSH."""
 
     grace: Annotated[float, readers.seconds] = 30.0
     """How long running streams may go on once the relay is told to stop."""

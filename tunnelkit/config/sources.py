@@ -116,7 +116,7 @@ def misspelt(environ: Mapping[str, str], known: Iterable[str]) -> Iterator[Mista
 
 
 def _is_about_trust(name: str) -> bool:
-    words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT"}
+    words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT", "AUTHORIZED"}
     return any(difflib.get_close_matches(part, words, 1, cutoff=0.75) for part in (name, *name.split("_")))
 
 

@@ -2,7 +2,7 @@
 
 A checkout from a stranger can bring a ``tunnelkit.toml``. It may name a relay, but that relay is not given a
 token that this user keeps elsewhere; and it may not say how this user's own relay is recognised. The reasons
-are in ``docs/decisions/``.
+are in ``docs/decisions/0012-settings-files-and-trust.md``.
 
 Levels come in the order of precedence; the first is the call itself.
 """
@@ -19,8 +19,9 @@ from tunnelkit.errors import AuthError, InvalidError, TunnelkitError
 __all__ = ["agent_levels", "foreign_file", "relay_levels"]
 
 _TOKEN = frozenset({"token", "token_file"})
-_PROOFS = _TOKEN | {"ca", "fingerprint"}
-_ENTRY = _TOKEN | {"open"}
+_PROOFS = _TOKEN | {"ca", "fingerprint", "host_key", "identity_file", "known_hosts"}
+_KEYS = frozenset({"authorized_keys"})
+_ENTRY = _TOKEN | _KEYS | {"open"}
 
 
 def agent_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
@@ -64,9 +65,21 @@ def _for_a_found_relay(levels: Sequence[Level], named: Given) -> tuple[list[Leve
 
 def relay_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
     """What of each source counts for a relay: who may open tunnels, its user says before any file found."""
-    if any(level.keys() & _ENTRY for level in levels if not _is_found(level)):
-        return _without(_ENTRY, levels, own=False), None
-    return list(levels), None
+    said = {name for level in levels if not _is_found(level) for name in level.keys() & _ENTRY}
+    if not said:
+        return list(levels), None
+    counting = _without(_ENTRY, levels, own=False)
+    # Keys and tokens stand beside each other: those that are left out are told of, not those in whose place
+    # this user's own stand.
+    replaced = (_KEYS if said & _KEYS else frozenset()) | (_TOKEN if said - _KEYS else frozenset())
+    for level in filter(_is_found, levels):
+        for name in sorted((_KEYS | _TOKEN) & level.keys() - replaced):
+            error = AuthError(
+                "A file in the working directory lets nobody in beside those whom its user names",
+                hint=f"Give it on the command line, with TUNNELKIT_{name.upper()} or in {user_file()}",
+            )
+            return counting, Mistake.of(level[name], error)
+    return counting, None
 
 
 def foreign_file(given: Given) -> InvalidError | None:

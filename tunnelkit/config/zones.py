@@ -47,6 +47,15 @@ class Zone:
     fingerprint: Annotated[str, readers.sha256] = ""
     """SHA-256 of that relay's certificate."""
 
+    identity_file: Annotated[str, readers.path] = ""
+    """The private key for that relay, by SSH."""
+
+    known_hosts: Annotated[str, readers.path] = ""
+    """A file with host keys that are trusted there."""
+
+    host_key: Annotated[str, readers.host_key] = ""
+    """The fingerprint of that relay's SSH host key."""
+
     exit: Annotated[str, readers.exit_name] = ""
     """The exit by which traffic leaves there, as the relay knows it."""
 
