@@ -29,6 +29,8 @@ CASES = [
     ("proxy info ", "partner"),
     ("proxy delete -e prod ", ""),
     ("environment delete ", "main prod"),
+    ("http 80 --zone ", "asia europe"),
+    ("tcp 80 --zone e", "europe"),
     ("completion ", "bash fish zsh"),
 ]
 
@@ -41,6 +43,8 @@ def filled(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     stored.ok("secret", "create", "web", "A=1")
     stored.ok("secret", "create", "live", "A=1", "-e", "prod")
     stored.ok("proxy", "create", "partner", "--ip", "127.0.0.1")
+    zones = "".join(f'[zones.{name}]\nrelay = "wss://{name}"\n' for name in ("europe", "asia"))
+    (stored.here / "tunnelkit.toml").write_text(zones)
     command = tmp_path / "bin" / "tunnelkit"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tunnelkit "$@"\n')

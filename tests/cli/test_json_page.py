@@ -52,7 +52,7 @@ def _is(value: object, kind: str) -> bool:
 
 
 def check(heading: str, objects: Iterable[dict[str, Any]]) -> None:
-    """Each object has the table's keys, of their types; each optional key is in some of them, not in all."""
+    """Each object has the table's keys, of their types; each optional key is in one of them at least."""
     objects = list(objects)
     assert objects
     table = rows(heading)
@@ -64,7 +64,7 @@ def check(heading: str, objects: Iterable[dict[str, Any]]) -> None:
         for key, value in one.items():
             assert any(_is(value, kind) for kind in kinds[key]), (key, value)
     for key in optional:
-        assert 0 < sum(key in one for one in objects) < len(objects), key
+        assert any(key in one for one in objects), key
 
 
 def test_every_command_with_json_is_on_the_page() -> None:

@@ -187,6 +187,13 @@ def test_rotate_key_to_a_passphrase(stored: Stored, monkeypatch: pytest.MonkeyPa
     stored.refuses("master_key", "secret", "update", "s", "A=2")
 
 
+def test_what_is_missing_is_created_where_it_was_looked_for(stored: Stored) -> None:
+    stored.ok("environment", "create", "prod")
+    said = stored.refuses("not_found", "secret", "info", "s", "-e", "prod")
+    assert "`tunnelkit secret create s --env prod …`" in said
+    assert "`tunnelkit secret create s …`" in stored.refuses("not_found", "secret", "info", "s")
+
+
 # --- environments ---------------------------------------------------------------------------------
 
 

@@ -232,7 +232,8 @@ class SqliteStore:
             "SELECT name FROM objects WHERE environment = ? AND kind = ? LIMIT ?",
             (self._environment(connection, ref.environment), ref.kind, SUGGESTIONS),
         )
-        otherwise = f"Create it with `tunnelkit {ref.kind} create {ref.name} …`, or name another --env"
+        where = "" if ref.environment == MAIN else f" --env {ref.environment}"
+        otherwise = f"Create it with `tunnelkit {ref.kind} create {ref.name}{where} …`, or name another --env"
         return _not_found(f"There is no {ref}", ref.name, names, otherwise)
 
     # --- environments --------------------------------------------------------------------------
