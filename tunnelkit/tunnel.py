@@ -74,8 +74,7 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     reachable on this machine only. ``identity_file`` and ``host_key`` are for a relay by SSH
     (``ssh://``, or ``ssh+openssh://user@host`` for any SSH server, which has ports and no names): the
     private key, where it is none of the SSH agent or ``~/.ssh``, and the host key's fingerprint, where
-    known_hosts does not have it. ``zone``: the relay of that zone of ``tunnelkit.toml``, in the place
-    of ``relay``.
+    known_hosts does not have it. ``zone``, in the place of ``relay``: that of ``[zones.NAME]``.
 
     Blocks until the tunnel is up, also inside a running event loop: there, ``await
     Tunnel.create.aio(...)``.

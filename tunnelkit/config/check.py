@@ -77,9 +77,11 @@ def show(*, environ: Mapping[str, str] | None = None, directory: Path | None = N
             shown.append(_shown(("zones", zone.name, name), getattr(zone, name), given))
     for variable in VARIABLES:
         value = sources.environ.get(variable.name)
-        masked = MASK if value and variable.secret else value
-        source = "default" if value is None else "environment"
-        shown.append(Shown(variable.name, variable.default or None if value is None else masked, source))
+        if value is None:
+            shown.append(Shown(variable.name, variable.default.replace("`", "") or None, "default"))
+        else:
+            masked = MASK if value and variable.secret else value
+            shown.append(Shown(variable.name, masked, "environment"))
     return shown
 
 
