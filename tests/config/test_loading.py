@@ -211,7 +211,7 @@ def test_open_and_a_token_contradict_each_other(here: Path) -> None:
     [
         ('relya = "ws://x:1"', r"tunnelkit.toml:1: .* 'relya'. Is it 'relay'\?"),
         ('[serve]\ndomian = "x"', r"tunnelkit.toml:2: .* 'domian' in \[serve\]. Is it 'domain'\?"),
-        ("quux = 1", "relay, token, token_file, ca, fingerprint, .*serve, zones"),
+        ("quux = 1", "relay, token, token_file, ca, fingerprint, .*serve, egress, exit, zones"),
         ("serve = 1", "not a table"),
         ("zones = 1", "zones is not a table"),
         ("zones.eu = 1", r"zones.eu is not a table. Write \[zones.eu\]"),

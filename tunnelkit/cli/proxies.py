@@ -88,7 +88,7 @@ def delete(name: str, env: str | None, *, allow_missing: bool, yes: bool) -> Non
 
 
 def _route(store: Store, entry: Entry) -> Route:
-    return route_of(store.read(entry.ref))
+    return route_of(store.read(entry.ref, is_use=False))
 
 
 def _about(entry: Entry, route: Route) -> dict[str, object]:

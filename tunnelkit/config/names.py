@@ -101,11 +101,17 @@ def check_size(variables: Mapping[str, Masked]) -> None:
 
 def _value(key: str, value: object) -> Masked:
     if not isinstance(value, str):
-        raise InvalidError(f"The value of {key} is a str, not {type(value).__name__}")
+        raise InvalidError(
+            f"The value of {key} is a str, not {type(value).__name__}", hint="Put quotes around it"
+        )
     if "\0" in value:
-        raise InvalidError(f"The value of {key} has a NUL in it, which no environment can hold")
+        raise InvalidError(
+            f"The value of {key} has a NUL in it", hint="No environment can hold that: encode it"
+        )
     if not _is_encodable(value):
-        raise InvalidError(f"The value of {key} has characters in it that have no bytes: lone surrogates")
+        raise InvalidError(
+            f"The value of {key} has characters without bytes", hint="Leave out lone surrogates"
+        )
     return Masked(value)
 
 

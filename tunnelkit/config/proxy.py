@@ -218,7 +218,7 @@ class Proxy:
         """What may be known of it. Raises NotFoundError, StoreError."""
         store = shared_store()
         entry: Entry = store.entry(self._ref())
-        route = route_of(store.read(self._ref()))
+        route = route_of(store.read(self._ref(), is_use=False))
         return ProxyInfo(self._name, entry.created_at, entry.created_by, route.kind, route.shown)
 
     def _ref(self) -> Ref:

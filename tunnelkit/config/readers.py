@@ -69,7 +69,7 @@ _LABEL_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise InvalidError("Not a text")
+        raise InvalidError("Not a text", hint="Put quotes around it")
     return value.strip()
 
 
@@ -126,7 +126,7 @@ def switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
     if not isinstance(value, str) or value.strip().lower() not in words:
-        raise InvalidError(f"Neither true nor false: {value!r}")
+        raise InvalidError(f"Neither true nor false: {value!r}", hint="Give one of the two")
     return words[value.strip().lower()]
 
 
@@ -137,9 +137,9 @@ def seconds(value: object) -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise InvalidError(f"Not a number of seconds: {value!r}") from None
+        raise InvalidError(f"Not a number of seconds: {value!r}", hint="Give one such as 30") from None
     if not (math.isfinite(number) and number >= 0):
-        raise InvalidError(f"Not a length of time: {value!r}")
+        raise InvalidError(f"Not a length of time: {value!r}", hint="Give seconds, 0 or more")
     return number
 
 

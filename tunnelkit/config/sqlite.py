@@ -84,12 +84,13 @@ class SqliteStore:
             if found is not None and mode is Write.UPDATE:
                 kept = self._open(_fetch(connection, ref, found, found.version))
                 if absent := remove - kept.keys():
-                    raise NotFoundError(f"{_sentence(ref)} has no variable {', '.join(sorted(absent))}")
+                    what = f"{_sentence(ref)} has no variable {', '.join(sorted(absent))}"
+                    raise NotFoundError(what, hint=f"`tunnelkit {ref.kind} info` lists those it has")
             variables = {key: value for key, value in kept.items() if key not in remove} | dict(variables)
             check_size(variables)
             return self._add(connection, ref, found, variables, mode if found is not None else Write.CREATE)
 
-    def read(self, ref: Ref, *, version: int | None = None) -> dict[str, Masked]:
+    def read(self, ref: Ref, *, version: int | None = None, is_use: bool = True) -> dict[str, Masked]:
         found, sealed = self._sealed(ref, version)
         try:
             variables = self._open(sealed)
@@ -99,7 +100,8 @@ class SqliteStore:
             if again.master == sealed.master:
                 raise
             variables = self._open(again)
-        self._note_use(ref, found, tuple(variables), sealed.place.version)
+        if is_use:
+            self._note_use(ref, found, tuple(variables), sealed.place.version)
         return variables
 
     def rollback(self, ref: Ref, version: int) -> int:
@@ -230,7 +232,8 @@ class SqliteStore:
             "SELECT name FROM objects WHERE environment = ? AND kind = ? LIMIT ?",
             (self._environment(connection, ref.environment), ref.kind, SUGGESTIONS),
         )
-        otherwise = f"Create it with `tunnelkit {ref.kind} create {ref.name} …`, or name another --env"
+        where = "" if ref.environment == MAIN else f" --env {ref.environment}"
+        otherwise = f"Create it with `tunnelkit {ref.kind} create {ref.name}{where} …`, or name another --env"
         return _not_found(f"There is no {ref}", ref.name, names, otherwise)
 
     # --- environments --------------------------------------------------------------------------

@@ -155,8 +155,11 @@ class Store(Protocol):
         """
         ...
 
-    def read(self, ref: Ref, *, version: int | None = None) -> dict[str, Masked]:
-        """The variables of an object, in its current version or another. Raises NotFoundError."""
+    def read(self, ref: Ref, *, version: int | None = None, is_use: bool = True) -> dict[str, Masked]:
+        """The variables of an object, in its current version or another. Raises NotFoundError.
+
+        ``is_use``: whether that is noted as a use; not where it is only shown what may be.
+        """
         ...
 
     def entry(self, ref: Ref) -> Entry:

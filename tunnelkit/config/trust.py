@@ -22,6 +22,8 @@ _TOKEN = frozenset({"token", "token_file"})
 _PROOFS = _TOKEN | {"ca", "fingerprint", "host_key", "identity_file", "known_hosts"}
 _KEYS = frozenset({"authorized_keys"})
 _ENTRY = _TOKEN | _KEYS | {"open"}
+_CLIENTS = frozenset({"users", "client", "open"})
+_WHERE = frozenset({"rules"})
 
 
 def agent_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
@@ -83,13 +85,19 @@ def relay_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
 
 
 def egress_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
-    """What counts for an egress proxy: who may use it, and by whom it leaves, its user says."""
-    return list(levels), _refused(levels, ("open", "client", "users", "via", "upstream"), "egress")
+    """What counts for an egress proxy: by whom it leaves, its user says, and who may use it, first."""
+    return _first_own(_CLIENTS, levels), _refused(levels, ("via", "upstream"), "egress")
 
 
 def exit_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
-    """What counts for an exit: where others may go from this machine, its user says."""
-    return list(levels), _refused(levels, ("rules", "source_ip"), "exit")
+    """What counts for an exit: where others may go from this machine, its user says before any file found."""
+    return _first_own(_WHERE, levels), None
+
+
+def _first_own(names: frozenset[str], levels: Sequence[Level]) -> list[Level]:
+    """``levels``, in which a found file says nothing of ``names`` if this user does of one of them."""
+    said = any(names & level.keys() for level in levels if not _is_found(level))
+    return _without(names, levels, own=False) if said else list(levels)
 
 
 def _refused(levels: Sequence[Level], names: Iterable[str], command: str) -> Mistake | None:
