@@ -17,7 +17,7 @@ from benchmarks.egress.peers import PROXIES, Proxy, started
 from benchmarks.model import Address, BenchmarkError
 from benchmarks.processes import Launcher, find, free_address
 from benchmarks.report import number, table
-from benchmarks.scenarios.idle import _settle
+from benchmarks.scenarios.idle import settle
 from benchmarks.services import echo
 from benchmarks.spread import spread
 from benchmarks.stage import PATIENCE, program
@@ -50,11 +50,11 @@ def _memory(peer: Launcher, proxy: Address, target: Address, protocol: str) -> f
         command = program("proxied", str(proxy), str(target), "--protocol", protocol, "--hold", str(HELD))
         load = launch.run(*command)
         load.expect("^first$")
-        _settle(peer)
+        settle(peer)
         before = proc.memory(peer.pids())
         load.tell("the others")
         load.expect("^open$", timeout=PATIENCE)
-        _settle(peer)
+        settle(peer)
         after = proc.memory(peer.pids())
         load.tell("done")
         load.result(PATIENCE)
