@@ -208,6 +208,7 @@ class Relay:
             authorizer,
             limits=self.limits,
             tunnels=self._tunnels,
+            egress=self._egress,
             on_gone=self._session_gone,
         )
 
