@@ -293,7 +293,7 @@ async def test_a_way_that_goes_silent_is_found_dead_and_it_comes_back(exit_name:
 @pytest.mark.parametrize("exit_name", WAYS)
 async def test_cancelled_at_each_step_nothing_stays_open(exit_name: str, tmp_path: Path) -> None:
     async with (
-        Service(hold) as service,
+        Service(echo) as service,
         relay_with_exit(tmp_path) as (site, dialer),
         leaving(site, exit_name) as (via, _),
     ):
