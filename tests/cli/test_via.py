@@ -107,6 +107,23 @@ def test_curl_is_seen_from_an_exit_also_after_it_was_killed_and_came_back(
 
 
 @pytest.mark.needs("curl")
+def test_relay_proxy_and_exit_over_ssh(tunnelkit: Tunnelkit, mirror: str, tmp_path: Path) -> None:
+    with tunnelkit.relay(*LEND, "--ssh-host-key", str(tmp_path / "host_key")) as relay:
+        url = relay.ready[1].replace("ws://", "ssh://")
+        fingerprint = relay.expect(r"host key (SHA256:\S+)")[1]
+        with (
+            exit_(tunnelkit, url, "--host-key", fingerprint),
+            proxy(tunnelkit, url, "--host-key", fingerprint) as by_relay,
+            proxy(tunnelkit, url, "--host-key", fingerprint, "--exit", "office") as by_exit,
+        ):
+            assert curl(mirror, "socks5h", by_relay.ready[1]).stdout.endswith("127.0.0.2")
+            assert curl(mirror, "socks5h", by_exit.ready[1]).stdout.endswith("127.0.0.3")
+            eventually(lambda: by_exit.stderr.count("from=127.0.0.3") == 1)
+        done = tunnelkit.run("egress", "--via", url, "--token", "sesame", "--host-key", "SHA256:" + "A" * 43)
+        assert (done.returncode, "[host_key_changed]" in done.stderr) == (22, True)
+
+
+@pytest.mark.needs("curl")
 def test_a_relay_that_goes_and_comes_back_is_told_and_used(tunnelkit: Tunnelkit, mirror: str) -> None:
     listen = ["--listen", f"127.0.0.1:{free_port()}", "--token", "sesame", *LEND]
     ready = r"listening on (ws://\S+)"

@@ -285,7 +285,7 @@ def test_under_load_none_leaves_from_another_address_when_the_pin_is_gone(networ
             load.wait()
             counts = json.loads(load.stdout.splitlines()[-1])
         assert counts.pop(PIN) >= 80
-        assert counts.pop("refused 1") > 0
+        counts.pop("refused 1", 0)  # none, where all eight were under way: curl was refused above
         # What was under way when the address went may have been cut off, but never moved.
         assert not [answer for answer in counts if answer.startswith(("203.", "2001:"))]
         seen = {line.split()[2] for line in network.reporter.stdout[before:].splitlines() if "source" in line}

@@ -22,6 +22,7 @@ from tunnelkit.net.stream import StreamUser
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.transport.channels import Channel, OpenerChannel, OpenerOwner
 from tunnelkit.transport.exit import MAX_VISITOR, MAX_WORDS
+from tunnelkit.transport.held import Held
 from tunnelkit.wire.channel import State
 from tunnelkit.wire.messages import Message, Open, plain_text
 
@@ -50,28 +51,6 @@ class UnansweredError(Exception):
     """The channel ended before the relay had answered."""
 
 
-class _Held:
-    """The user of a stream that has none yet: keeps what came together with the answer."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.has_ended = False
-        self.failure: str | None = None
-
-    def payload(self, data: memoryview | bytes) -> None:
-        self.data += data
-
-    def ended(self) -> None:
-        self.has_ended = True
-
-    def refused(self, code: str, what: str) -> None: ...
-
-    def aborted(self, code: str) -> None:
-        self.failure = code
-
-    def drained(self) -> None: ...
-
-
 class EgressStream(OpenerChannel):
     """A data channel towards a relay, and the stream on it.
 
@@ -85,7 +64,7 @@ class EgressStream(OpenerChannel):
         super().__init__(pump, sock, number, owner, client=True, random_mask=mask)
         self.source = ""
         """The address that the stream leaves from."""
-        self._held: _Held | None = None
+        self._held: Held | None = None
         self._next_user: StreamUser | None = None
         self._answer: asyncio.Future[None]
 
@@ -102,7 +81,7 @@ class EgressStream(OpenerChannel):
 
     def _has_opened(self, source: str) -> None:
         self.source = plain_text(source, MAX_VISITOR)
-        self._held = held = _Held()
+        self._held = held = Held()
         super().use(held)
         self.pause()
         if not self._answer.done():
@@ -141,12 +120,7 @@ class EgressStream(OpenerChannel):
             self._held = self._next_user = None
             super().use(user)
             super().resume()
-            if held.data:
-                user.payload(held.data)
-            if held.failure is not None:
-                user.aborted(held.failure)
-            elif held.has_ended:
-                user.ended()
+            held.hand_over(user)
 
 
 class EgressPool:

@@ -128,8 +128,15 @@ def make_link(
 def make_egress_link(url: RelayUrl, trust: Trust, pump: Pump, user: LinkUser) -> EgressLink:
     """The link by which streams leave at ``url``. InvalidError as with :func:`make_link`."""
     _verifiable(url, trust)
+    if url.scheme == "ssh":
+        from tunnelkit.agent.ssh_egress import SshEgressLink
+
+        return SshEgressLink(url, trust, pump, user)
     if url.is_ssh:
-        raise InvalidError(f"Leaving by a relay takes WebSocket, not {url.scheme}", hint="Give wss://HOST")
+        raise InvalidError(
+            f"Leaving takes a tunnelkit relay, which {url} is none by its address",
+            hint="Give wss://HOST or ssh://HOST; for an SSH server: ssh -D, and --upstream socks5://…",
+        )
     from tunnelkit.agent.websocket_egress import WebSocketEgressLink
 
     return WebSocketEgressLink(url, trust, pump, user)

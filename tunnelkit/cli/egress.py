@@ -11,6 +11,10 @@ from tunnelkit.cli.common import example, take_rules
 __all__ = ["egress"]
 
 
+_ABOUT_RELAY = ("token", "token_file", "ca", "fingerprint", "identity_file", "known_hosts", "host_key")
+"""Options that say how to reach the relay of ``--via``."""
+
+
 class _Ordered(click.Group):
     """``--allow`` and ``--deny`` as one list, for their order among each other decides."""
 
@@ -54,12 +58,17 @@ class _Ordered(click.Group):
     "--client", multiple=True, metavar="CIDR", help="Where clients may come from. Several times for several."
 )
 @click.option("--open", is_flag=True, default=None, help="Let everybody in who reaches it.")
-@click.option("--via", metavar="URL", help="Leave from this relay (ws:// or wss://), or one of its exits.")
+@click.option(
+    "--via", metavar="URL", help="Leave from this relay (wss://, ws:// or ssh://), or one of its exits."
+)
 @click.option("--exit", metavar="NAME", help="With --via: the exit, by its name or as zone:ZONE.")
 @click.option("--token", metavar="TOKEN", help="With --via: the relay's token; better give --token-file.")
 @click.option("--token-file", metavar="FILE", help="With --via: a file with the relay's token.")
 @click.option("--ca", metavar="FILE", help="With --via: who signs the relay's certificate (PEM).")
 @click.option("--fingerprint", metavar="SHA256", help="With --via: the relay's certificate itself, pinned.")
+@click.option("--identity-file", metavar="FILE", help="With --via ssh://: the private key.")
+@click.option("--known-hosts", metavar="FILE", help="With --via ssh://: the host keys to trust.")
+@click.option("--host-key", metavar="SHA256:…", help="With --via ssh://: the relay's host key, pinned.")
 @click.option(
     "--upstream",
     metavar="URL",
@@ -103,7 +112,7 @@ def egress(
         return
     from tunnelkit.cli.proxying import serve_clients
 
-    relay = {name: overrides.pop(name) for name in ("token", "token_file", "ca", "fingerprint")}
+    relay = {name: overrides.pop(name) for name in _ABOUT_RELAY}
     del overrides["allow"], overrides["deny"]
     several = {"listen": listen, "source_ip": source_ip, "client": client, "rules": tuple(ctx.obj)}
     serve_clients({**{name: value or None for name, value in several.items()}, **overrides}, relay)

@@ -36,7 +36,7 @@ __all__ = ["exit_"]
     " and --deny, the first that matches decides. [default: all public addresses]",
 )
 @click.option("--deny", multiple=True, metavar="RULE", help="Where they may not go.")
-@click.option("--relay", metavar="URL", help="Where to be found: ws://HOST:PORT or wss://HOST.")
+@click.option("--relay", metavar="URL", help="Where to be found: wss://HOST, ws://HOST:PORT or ssh://HOST.")
 @proof_options
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
 @click.option(

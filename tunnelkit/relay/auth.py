@@ -68,6 +68,8 @@ class Identity:
     """Whether everybody else is this, too: then only the same agent is the same person."""
     rights: Rights = field(default=Rights(), compare=False)
     """What it may do; it is the same identity whatever that is."""
+    proof: str = field(default="token", compare=False)
+    """What proves it, as a word."""
 
 
 class Authorizer(Protocol):

@@ -21,6 +21,7 @@ from tunnelkit.errors import (
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.stream_join import StreamJoin
 from tunnelkit.net.tasks import Tasks
+from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
 from tunnelkit.relay.sessions import AgentAwayError, Session, SessionStream
@@ -61,6 +62,10 @@ class Egress:
         """Streams that are open, or about to be."""
         return len(self._passages) + (self._service.active if self._service is not None else 0)
 
+    def lends_to(self, identity: Identity) -> bool:
+        """Whether ``identity`` may leave from the relay's own addresses."""
+        return self._service is not None and not identity.anonymous and identity.rights.may_leave_here
+
     # --- exits ----------------------------------------------------------------------------------
 
     def add(self, tunnel: RelayTunnel) -> None:
@@ -91,12 +96,12 @@ class Egress:
         if not name.startswith(ZONE):
             tunnel = self._exits.get(name)
             if tunnel is not None and not permitted(tunnel):
-                raise ExitNotAllowedError(f"This token may not leave by {name}")
+                raise ExitNotAllowedError(f"This {session.identity.proof} may not leave by {name}")
             return tunnel
         zone = self._zones.get(name.removeprefix(ZONE), {})
         if not (choice := list(filter(permitted, zone.values()))):
             if zone:
-                raise ExitNotAllowedError(f"This token may leave by none of {name}")
+                raise ExitNotAllowedError(f"This {session.identity.proof} may leave by none of {name}")
             return None
         choice = [tunnel for tunnel in choice if tunnel.session.attached] or choice
         return max(choice, key=lambda tunnel: _weight(tunnel.name, request))
@@ -109,7 +114,7 @@ class Egress:
             if self._draining:
                 raise RelayUnreachableError("The relay shuts down", hint="Try again later")
             if session.identity.anonymous:
-                raise ExitNotAllowedError("Leaving by a relay needs a token")
+                raise ExitNotAllowedError("Leaving by a relay needs a token or a key")
             request = _checked(session, request)
             if not request.exit:
                 self._leave_here(session, channel, request)
@@ -124,7 +129,8 @@ class Egress:
         if self._service is None:
             raise NoExitError("The relay lends no address of its own")
         if not session.identity.rights.may_leave_here:
-            raise ExitNotAllowedError("This token may not leave from the relay's own addresses")
+            proof = session.identity.proof
+            raise ExitNotAllowedError(f"This {proof} may not leave from the relay's own addresses")
         self._service.leave(channel, request, client=request.visitor, rules=request.rules)
 
     async def _missing(self, channel: AcceptedStream, request: Open) -> None:

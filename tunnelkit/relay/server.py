@@ -220,6 +220,7 @@ class Relay:
             authorizer,
             limits=self.limits,
             tunnels=self._tunnels,
+            egress=self._egress,
             on_gone=self._session_gone,
         )
 

@@ -14,12 +14,14 @@ from tunnelkit.errors import LimitError, RefusedError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.stream import StreamUser
 from tunnelkit.relay.auth import Identity
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.relay.sessions import AgentAwayError, SessionStream
 from tunnelkit.transport.channels import Opened
 from tunnelkit.transport.ssh import SshConnection, SshServer
-from tunnelkit.transport.ssh_channel import WINDOW
+from tunnelkit.transport.ssh_accept import AcceptedSshStream
+from tunnelkit.transport.ssh_channel import WINDOW, SshStream
 from tunnelkit.transport.ssh_stream import RelayStream
 from tunnelkit.wire import messages
 
@@ -116,7 +118,7 @@ class SshSession:
         self.connection = connection
         self._limits = limits
         self._on_gone = on_gone
-        self._streams: set[Stream] = set()
+        self._streams: set[SshStream] = set()
         self._opening: dict[Stream, float] = {}
         self._reaching: dict[Stream, float] = {}  # as _opening; these wait longer
         self._stream = 0
@@ -231,6 +233,27 @@ class SshSession:
             self.started.discard(stream)
             self.client.closed(stream)
 
+    def leave(self, request: messages.Open, egress: Egress, *, tells: bool) -> AcceptedSshStream:
+        """A stream that the client opens itself, for ``egress`` to take."""
+
+        def opened(stream: AcceptedSshStream, request: messages.Open) -> None:
+            if len(self._streams) > self._limits.channels_per_session:
+                stream.refuse("limit", "The connection has too many streams")
+            else:
+                egress.open(self, stream, request)
+
+        stream = AcceptedSshStream(
+            self.pump,
+            self.connection,
+            request,
+            on_open=opened,
+            on_gone=self._streams.discard,
+            tells=tells,
+            window=self.next_window,
+        )
+        self._streams.add(stream)
+        return stream
+
     # --- time -----------------------------------------------------------------------------------
 
     def tick(self, now: float, *, liveness: bool) -> None:
@@ -242,9 +265,9 @@ class SshSession:
                 del waiting[stream]
                 self.client.unanswered(stream)
         latest = now - self._limits.stall_timeout
-        for stream in list(self._streams):
-            if 0 < stream.stalled_since < latest:
-                stream.lost("stalled")
+        for one in list(self._streams):
+            if 0 < one.stalled_since < latest:
+                one.lost("stalled")
         if liveness:
             self._check()
 

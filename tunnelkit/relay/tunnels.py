@@ -179,9 +179,9 @@ class Tunnels:
         name = tunnel_name(message.name) if message.name else _random_name()
         identity = session.identity
         if identity.anonymous:
-            raise ExitNotAllowedError("Offering an exit needs a token")
+            raise ExitNotAllowedError("Offering an exit needs a token or a key")
         if not identity.rights.may_offer(name):
-            raise ExitNotAllowedError(f"This token may not offer an exit of the name {name!r}")
+            raise ExitNotAllowedError(f"This {identity.proof} may not offer an exit of the name {name!r}")
         zone = tunnel_name(message.zone) if message.zone else ""
         tunnel = RelayTunnel(("exit", name), message.id, session, zone=zone, url=f"exit:{name}")
         await self._claim(tunnel)
