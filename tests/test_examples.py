@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +46,54 @@ def test_a_database() -> None:
         with start_process([sys.executable, EXAMPLES / "database.py", "localhost", str(port)]) as example:
             assert example.wait() == 0, str(example)
             assert "hello through the tunnel" in example.stdout
+
+
+def test_an_egress_proxy() -> None:
+    with start_process([sys.executable, EXAMPLES / "egress_proxy.py", "127.0.0.1"]) as example:
+        assert example.wait() == 0, str(example)
+        assert "Hello, 127.0.0.1!\n" in example.stdout
+        assert " protocol=http " in example.stdout
+
+
+def test_environments(tmp_path: Path) -> None:
+    home = {"TUNNELKIT_HOME": str(tmp_path / "home")}
+    run(["-m", "tunnelkit", "environment", "create", "production"], home)
+    create = ["-m", "tunnelkit", "secret", "create", "database", "PASSWORD=-"]
+    run([*create, "HOST=localhost"], home, "pass")
+    run([*create, "HOST=db.internal", "--env", "production"], home, "longer password")
+    example = str(EXAMPLES / "environments.py")
+    said = run([example], home)
+    assert "Secret.from_name('database') connects to localhost with a password of 4 characters" in said
+    said = run([example], home | {"TUNNELKIT_ENVIRONMENT": "production"})
+    assert "connects to db.internal with a password of 15 characters" in said
+    assert "has HOST, PASSWORD" in said
+
+
+def test_a_dotenv_file_is_imported(tmp_path: Path) -> None:
+    home = {"TUNNELKIT_HOME": str(tmp_path / "home")}
+    path = tmp_path / ".env"
+    path.write_text("export HOST=localhost\nURL='http://${HOST}/'\n")
+    import_ = [str(EXAMPLES / "import_dotenv.py"), str(path), "app"]
+    for version in (1, 1):
+        assert run(import_, home) == f"Secret.from_name('app') has HOST, URL in version {version}\n"
+    path.write_text("HOST=other\n")
+    assert run(import_, home) == "Secret.from_name('app') has HOST in version 2\n"
+
+
+def run(arguments: list[str], variables: dict[str, str], text: str = "") -> str:
+    """The output of Python with these arguments."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TUNNELKIT_")}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environ | variables,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.needs("ssh")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import tunnelkit
+from tests.support import free_port
 from tests.support.engines import ROOT, accepts, eventually, fetch, forget_settings, hello_server
 from tunnelkit import Forwarding, Relay, Tunnel, forward
 from tunnelkit.engine.program import engine_pid
@@ -207,11 +208,34 @@ async def test_the_relay_comes_from_the_call_or_the_settings(
         async with (
             await Tunnel.create.aio(port=service, name="App") as first,
             await Tunnel.create.aio(port=service, name="app", relay=two.url, token="b") as second,
-            await Tunnel.create.aio(port=service, relay="") as third,
+            await Tunnel.create.aio(port=service, relay="local") as third,
         ):
             assert first.url == f"http://app.one.test:{one.addresses[0][1]}"
             assert second.url == f"http://app.two.test:{two.addresses[0][1]}"
             assert third.url.startswith("http://127.0.0.1:")
+
+
+async def test_one_word_names_the_relay_of_a_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: int
+) -> None:
+    port = free_port()
+    async with Relay(
+        listen="127.0.0.1:0", domain="eu.test", tcp_ports=range(port, port + 1), tokens=["a"]
+    ) as relay:
+        monkeypatch.setenv("TUNNELKIT_RELAY", "ws://127.0.0.1:1")
+        user = tmp_path / "tunnelkit"
+        user.mkdir()
+        (user / "tunnelkit.toml").write_text(f'[zones.eu]\nrelay = "{relay.url}"\ntoken = "a"')
+        async with (
+            await Tunnel.create.aio(port=service, name="app", zone="eu") as tunnel,
+            await forward.aio(service, zone="eu") as address,
+        ):
+            assert tunnel.url.startswith("http://app.eu.test:")
+            assert address == f"tcp://eu.test:{port}"
+    with pytest.raises(InvalidError, match="Both zone= and relay= are given"):
+        await forward.aio(service, zone="eu", relay=relay.url)
+    with pytest.raises(InvalidError, match="There is no zone 'ue'"):
+        Tunnel.create(zone="ue")
 
 
 async def test_a_name_that_does_not_resolve_is_a_warning(

@@ -1,7 +1,8 @@
-"""Tunnels from a public address to a service on this machine.
+"""Tunnels from a public address to a service on this machine, and what they need to be told.
 
 ``Tunnel.create`` and ``forward`` work anywhere in a program; ``Relay`` and ``Agent`` are for those
-who have an event loop and want them in it. Errors are in :mod:`tunnelkit.errors`.
+who have an event loop and want them in it. ``Secret``, ``Proxy`` and ``SchedulerPlacement`` say what a
+program runs with, which way it goes out, and where it runs. Errors are in :mod:`tunnelkit.errors`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,27 @@ from tunnelkit._version import __version__
 from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from tunnelkit.agent import Agent
+    from tunnelkit.agent import Agent, RelayEgress
+    from tunnelkit.config.placement import SchedulerPlacement
+    from tunnelkit.config.proxy import Proxy, ProxyInfo
+    from tunnelkit.config.secret import Secret, SecretInfo
+    from tunnelkit.egress import EgressProxy
     from tunnelkit.relay import Relay, RelaySsh, RelayTls
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
     "Agent",
+    "EgressProxy",
     "Forwarding",
+    "Proxy",
+    "ProxyInfo",
     "Relay",
+    "RelayEgress",
     "RelaySsh",
     "RelayTls",
+    "SchedulerPlacement",
+    "Secret",
+    "SecretInfo",
     "Tunnel",
     "__version__",
     "errors",
@@ -33,10 +45,17 @@ __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
+    "EgressProxy": "tunnelkit.egress",
     "Forwarding": "tunnelkit.tunnel",
+    "Proxy": "tunnelkit.config.proxy",
+    "ProxyInfo": "tunnelkit.config.proxy",
     "Relay": "tunnelkit.relay",
+    "RelayEgress": "tunnelkit.agent",
     "RelaySsh": "tunnelkit.relay",
     "RelayTls": "tunnelkit.relay",
+    "SchedulerPlacement": "tunnelkit.config.placement",
+    "Secret": "tunnelkit.config.secret",
+    "SecretInfo": "tunnelkit.config.secret",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
 }

@@ -60,6 +60,7 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     remote_port: int | None = None,
     identity_file: str | None = None,
     host_key: str | None = None,
+    zone: str | None = None,
 ) -> Create:
     """Open a tunnel to the service at ``host:port``; returns a :class:`Tunnel` that visitors can use.
 
@@ -73,7 +74,7 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     reachable on this machine only. ``identity_file`` and ``host_key`` are for a relay by SSH
     (``ssh://``, or ``ssh+openssh://user@host`` for any SSH server, which has ports and no names): the
     private key, where it is none of the SSH agent or ``~/.ssh``, and the host key's fingerprint, where
-    known_hosts does not have it.
+    known_hosts does not have it. ``zone``, in the place of ``relay``: that of ``[zones.NAME]``.
 
     Blocks until the tunnel is up, also inside a running event loop: there, ``await
     Tunnel.create.aio(...)``.
@@ -83,6 +84,7 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     """
     settings = load_agent(
         {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key},
+        zone=zone,
         named="{}=".format,
     )
     has_ports = settings.relay.startswith("ssh+openssh:")
@@ -117,6 +119,7 @@ def _forward(  # noqa: PLR0913 - as above
     remote_port: int | None = None,
     identity_file: str | None = None,
     host_key: str | None = None,
+    zone: str | None = None,
 ) -> Create:
     """Open a TCP tunnel to ``host:port`` and return its public address, ``tcp://host:port``.
 
@@ -133,6 +136,7 @@ def _forward(  # noqa: PLR0913 - as above
         remote_port=remote_port,
         identity_file=identity_file,
         host_key=host_key,
+        zone=zone,
     )
 
 

@@ -13,6 +13,7 @@ from benchmarks.scenarios import (
     idle,
     recovery,
     rtt,
+    store,
     tcp_new,
 )
 
@@ -34,5 +35,6 @@ SCENARIOS: dict[str, Scenario] = {
         calls.TCP,
         calls.HTTP,
         calls.BULK,
+        store.SCENARIO,
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -38,12 +39,33 @@ def test_waits_grow_up_to_the_cap_and_after_ten_minutes_to_another() -> None:
 
 @pytest.mark.usefixtures("longest")
 def test_a_relay_that_was_away_briefly_is_found_soon() -> None:
-    """However the dice fall, nobody waits for more than half as long again, and a little."""
+    """Where every wait is the longest, nobody waits for more than half as long again, and a little."""
     elapsed = 0.0
     for attempt in range(1, 8):
         wait = backoff(attempt, elapsed)
         assert wait <= 0.31 + elapsed / 2
         elapsed += wait
+
+
+def late(away: float) -> float:
+    """Seconds from when a relay is back, after ``away`` seconds, to an agent's next try."""
+    elapsed, attempt = 0.0, 0
+    while True:
+        elapsed += backoff(attempt, elapsed)
+        if elapsed >= away:
+            return elapsed - away
+        attempt += 1
+
+
+@pytest.mark.parametrize("away", [0.25, 0.5, 1.0, 1.5, 2.0])
+def test_half_a_crowd_is_back_in_less_than_a_second_and_not_all_at_once(
+    away: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", random.Random(1).uniform)
+    crowd = sorted(late(away) for _ in range(2000))
+    assert crowd[1000] < 0.75
+    in_a_hundredth = Counter(int(100 * agent) for agent in crowd)
+    assert max(in_a_hundredth.values()) < 0.1 * len(crowd)
 
 
 def test_jitter_is_full_so_that_agents_do_not_come_back_together() -> None:

@@ -13,7 +13,7 @@ from tunnelkit.agent.pool import DIAL_TRIES, DIALS, Pool
 from tunnelkit.errors import RelayUnreachableError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
-from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.transport.channels import AcceptorChannel
 from tunnelkit.wire.messages import Cancel, End, Message, Open
 
 
@@ -38,7 +38,7 @@ class Bench:
         self.numbers: list[int] = []
         self.at_once = self.most_at_once = 0
         self.peers: list[Peer] = []
-        self.opened: list[AgentChannel] = []
+        self.opened: list[AcceptorChannel] = []
         self.sent: list[Message] = []
         self.connected = True
         self.pool = Pool(self.pump, self.dial, on_open=self.visitor, send=self.send, random_mask=False)
@@ -58,7 +58,7 @@ class Bench:
         self.peers.append(Peer(end, client=False))
         return sock, b""
 
-    def visitor(self, channel: AgentChannel, request: Open) -> None:
+    def visitor(self, channel: AcceptorChannel, request: Open) -> None:
         channel.accept()
         channel.use(Sink())
         self.opened.append(channel)
@@ -87,6 +87,27 @@ async def test_as_many_as_asked_for_are_dialled_each_with_a_number_of_its_own(be
     bench.pool.more(2)
     await bench.settle()
     assert sorted(bench.pool.channels) == sorted(bench.numbers) == [1, 2, 3, 4, 5]
+
+
+async def test_what_is_asked_for_again_does_not_add_up_while_dials_hang(bench: Bench) -> None:
+    """They may wait to be accepted by a relay that is overloaded already, or be lost."""
+    bench.may_dial.clear()
+    bench.pool.more(3)
+    for _ in range(5):
+        bench.pool.more(3, again=True)
+    bench.may_dial.set()
+    await bench.settle()
+    assert len(bench.pool.channels) == 6
+
+
+async def test_what_has_failed_is_dialled_again_when_it_is_asked_for_again(bench: Bench) -> None:
+    bench.failing = 2 * DIAL_TRIES
+    bench.pool.more(2)
+    await bench.settle()
+    assert not bench.pool.channels
+    bench.pool.more(2, again=True)
+    await bench.settle()
+    assert len(bench.pool.channels) == 2
 
 
 @pytest.mark.parametrize("count", [0, -1])
@@ -160,7 +181,7 @@ async def test_closing_that_is_cancelled_closes_all_the_same(bench: Bench) -> No
     assert not bench.pool.channels
 
 
-async def two_streams(bench: Bench) -> tuple[AgentChannel, AgentChannel]:
+async def two_streams(bench: Bench) -> tuple[AcceptorChannel, AcceptorChannel]:
     bench.pool.more(2)
     await bench.settle()
     for peer in bench.peers:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.stored import Stored, empty_store
 from tests.cli.support import Tunnelkit
 
 
@@ -20,6 +21,11 @@ def tunnelkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tunnelkit:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     return Tunnelkit(tmp_path)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
+    return empty_store(tmp_path, monkeypatch)
 
 
 class Hello(BaseHTTPRequestHandler):

@@ -76,6 +76,14 @@ class Tunnelkit:
         return self.start("serve", *options, ready=r"listening on (wss?://\S+)")
 
 
+CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Makes standard input the session's terminal, whose keys send signals and which is /dev/tty."""
+
+
 class Terminal:
     """``tunnelkit`` on a terminal; ``output`` is all it has written, escape sequences included."""
 
@@ -92,7 +100,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, self._size)
         self.process = subprocess.Popen(
-            [*COMMAND, *self._arguments],
+            [sys.executable, "-c", CONTROLLED, *COMMAND, *self._arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -126,9 +134,17 @@ class Terminal:
         """What is typed on the keyboard."""
         os.write(self._ours, keys)
 
+    def echoes(self) -> bool:
+        """Whether what is typed shows."""
+        return bool(termios.tcgetattr(self._ours)[3] & termios.ECHO)
+
     def end(self, number: signal.Signals) -> int:
         """Send a signal, read to the end, and return the exit status."""
         self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Read to the end, and return the exit status."""
         for _ in self._pieces():
             pass
         return self.process.wait(PATIENCE)

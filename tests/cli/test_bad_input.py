@@ -86,12 +86,26 @@ def test_mistakes_in_options(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["http"], ["http", "80", "--nmae", "a"], ["tcp", "80", "--proxy-protocol", "3"]]
+    ("arguments", "word"),
+    [
+        (["http"], "TARGET"),
+        (["http", "80", "--nmae", "a"], "Did you mean"),
+        (["http", "80", "--name"], "--name"),
+        (["tcp", "80", "--proxy-protocol", "3"], "'1', '2'"),
+        (["--hep"], "Did you mean '--help'"),
+        (["secret", "lst"], "'list'"),
+    ],
 )
-def test_mistakes_in_usage_are_told_with_the_usage(arguments: list[str]) -> None:
+def test_mistakes_in_usage(arguments: list[str], word: str) -> None:
     result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 2
-    assert result.stderr.startswith(f"Usage: cli {arguments[0]}")
+    check(2, "usage", result.exit_code, result.stdout, result.stderr)
+    assert word in result.stderr
+
+
+def test_an_argument_too_many_is_not_shown() -> None:
+    result = CliRunner().invoke(cli, ["secret", "info", "database", "hunter2"])
+    check(2, "usage", result.exit_code, result.stdout, result.stderr)
+    assert "hunter2" not in result.stderr
 
 
 def test_an_error_shows_what_to_do(tunnelkit: Tunnelkit) -> None:

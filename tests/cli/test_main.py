@@ -4,30 +4,54 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+from click.testing import CliRunner
+
 from tests.cli.support import COMMAND, PATIENCE, Tunnelkit
 from tunnelkit import __version__
+from tunnelkit.cli.root import cli
 
 
 def test_version(tunnelkit: Tunnelkit) -> None:
     assert tunnelkit.run("--version").stdout == f"tunnelkit {__version__}\n"
 
 
+GROUPS = {
+    "secret": "create list info update delete run history rollback rotate-key audit",
+    "proxy": "create list info delete",
+    "environment": "create list delete",
+    "config": "show check",
+}
+SINGLE = ("http", "tcp", "serve", "demo", "completion")
+
+
 def test_help_lists_every_command_with_an_example(tunnelkit: Tunnelkit) -> None:
     overview = tunnelkit.run("--help").stdout
-    for command in ("http", "tcp", "serve", "demo"):
+    for command in (*SINGLE, *GROUPS):
         assert f"\n  {command} " in overview
         assert f"Example:\n    tunnelkit {command}" in tunnelkit.run(command, "--help").stdout
 
 
-def test_help_loads_nothing_that_is_slow_to_load() -> None:
-    program = """
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_help_of_a_group_lists_its_commands_with_an_example_each(group: str) -> None:
+    overview = CliRunner().invoke(cli, [group, "--help"]).output
+    for command in GROUPS[group].split():
+        assert f"\n  {command} " in overview
+        said = CliRunner().invoke(cli, [group, command, "--help"]).output
+        assert f"Example:\n    tunnelkit {group} {command}" in said
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["secret", "run", "--help"]], ids=" ".join)
+def test_help_loads_nothing_that_is_slow_to_load(arguments: list[str]) -> None:
+    program = f"""
 import sys
 from tunnelkit.cli import main
-sys.argv[1:] = ["--help"]
+sys.argv[1:] = {arguments}
+slow = "asyncio rich msgspec websockets ssl sqlite3 cryptography dotenv platformdirs".split()
 try:
     main()
 finally:
-    print(sys.modules.keys() & {"asyncio", "rich", "msgspec", "websockets", "ssl"}, file=sys.stderr)
+    print(sys.modules.keys() & slow, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"
@@ -46,6 +70,23 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_signal_that_a_background_job_ignores_stays_ignored() -> None:
+    program = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from tunnelkit.cli import main
+sys.argv[1:] = ["--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_closed_standard_streams_are_no_error(tunnelkit: Tunnelkit) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.support import COMMAND, PATIENCE, Tunnelkit, host_and_port, visit, visit_in_vain
-from tests.support import Child, free_port
+from tests.cli.support import COMMAND, PATIENCE, URL, Tunnelkit, host_and_port, visit, visit_in_vain
+from tests.support import Child, free_port, start_process
 from tunnelkit.cli.tunnels import lan_address
 from tunnelkit.errors import InvalidError
 
@@ -201,6 +202,16 @@ def test_a_signal_before_the_tunnel_is_up_is_an_interruption(
                 child.signal(number)
                 assert child.wait() == status
                 assert (child.stdout, child.stderr) == ("", "")
+
+
+def test_a_background_job_is_not_interrupted_with_the_one_in_front(tunnelkit: Tunnelkit) -> None:
+    shell = ["sh", "-c", f"trap '' INT; exec {shlex.join(COMMAND)} tcp 9"]
+    with start_process(shell, ready=URL, cwd=tunnelkit.home) as child:
+        child.signal(signal.SIGINT)
+        visit_in_vain(child.ready[1])  # nothing is at port 9, which the agent is still there to find out
+        assert child.running
+        child.signal(signal.SIGTERM)
+        assert child.wait() == 0
 
 
 def test_the_first_signal_lets_connections_finish(tunnelkit: Tunnelkit) -> None:

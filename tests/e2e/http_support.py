@@ -374,15 +374,21 @@ async def tunnelled(
     limits: Limits | None = None,
     splice: bool | None = None,
     host_header: str = "",
+    startup_grace: float = 0.0,
 ) -> AsyncIterator[Site]:
-    """An HTTP tunnel to ``target``. A callback that fails anywhere in the loop fails the test."""
+    """An HTTP tunnel to ``target``, as if its relay had run for long.
+
+    A callback that fails anywhere in the loop fails the test.
+    """
     failures: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
     events: list[Event] = []
     port = target if isinstance(target, int) else target.port
     async with (
-        Relay(listen="127.0.0.1:0", domain=domain, limits=limits, splice=splice) as relay,
+        Relay(
+            listen="127.0.0.1:0", domain=domain, limits=limits, splice=splice, startup_grace=startup_grace
+        ) as relay,
         Agent(relay.url, splice=splice, identity="agent", on_event=events.append) as agent,
     ):
         tunnel = await agent.open("http", port, name="app", host_header=host_header)

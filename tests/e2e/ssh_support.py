@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.support.programs import program
 from tests.support.scripted import dial
 from tests.support.sshd import make_key
 from tunnelkit.relay import Limits, Relay, RelaySsh
+from tunnelkit.transport.exit import ExitDialer
 
 PORTS = free_port_range(20)
 
@@ -86,6 +87,7 @@ async def ssh_relay(
     anyone: bool = False,
     domain: str = "t.test",
     limits: Limits | None = None,
+    exit_dialer: Callable[[], ExitDialer] | None = None,
 ) -> AsyncIterator[SshSite]:
     """A relay for the key in ``directory``, whose entry begins with ``rules``."""
     key = directory / "client"
@@ -108,6 +110,7 @@ async def ssh_relay(
             anyone=anyone,
             ssh=ssh,
             limits=limits,
+            exit_dialer=exit_dialer,
         ) as relay,
     ):
         site = SshSite(relay, key)

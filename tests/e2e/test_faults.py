@@ -161,17 +161,44 @@ async def test_a_relay_out_of_descriptors_recovers_by_itself() -> None:
             tunnel = await agent.open("tcp", service.port)
             address = tunnel.host, tunnel.port
             visitors = [Wire(await dial(*address)) for _ in range(200)]
-            for visitor in visitors:
-                await visitor.send(b"here")
+            with suppress(ConnectionError):  # on a busy machine, the first have waited for long enough
+                for visitor in visitors:
+                    await visitor.send(b"here")
             await relay.expect_async("cannot accept")
             for visitor in visitors:
                 visitor.close()
             await comes_back(*address)
             await until(lambda: agent.connected)
             assert tunnel.up
-        complaints = relay.stderr.count("cannot accept")
-        assert 1 <= complaints <= 4  # it has two listeners
+        assert 1 <= relay.stderr.count("cannot accept") <= 2  # once each of its two listeners
         assert len(relay.stderr.splitlines()) < 40
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptor limits are POSIX")
+async def test_idle_data_channels_keep_no_visitor_out() -> None:
+    """They fill the relay's 64 descriptors, and it would let them idle for a minute."""
+    async with Service(echo) as service, part("relay", descriptors=64) as relay:
+        async with Agent(relay.ready[1]) as agent:
+            tunnel = await agent.open("tcp", service.port)
+            agent._link.pool.more(60)
+            await relay.expect_async("cannot accept")
+            async with visiting(tunnel.host, tunnel.port) as visitor:
+                await visitor.send(b"here")
+                assert await visitor.exactly(4) == b"here"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptor limits are POSIX")
+async def test_idle_visitors_keep_no_visitor_out() -> None:
+    """Kept-alive connections that carry no request fill the relay's descriptors."""
+    async with Service(answering(OK)) as service, part("relay", descriptors=64) as relay:
+        async with AsyncExitStack() as stack:
+            agent = await stack.enter_async_context(Agent(relay.ready[1]))
+            tunnel = await agent.open("http", service.port)
+            request = f"GET / HTTP/1.1\r\nHost: {tunnel.host}\r\n\r\n".encode()
+            for _ in range(100):
+                visitor = await stack.enter_async_context(visiting(tunnel.host, tunnel.port))
+                assert (await visitor.ask(request)).status == 200
+            assert "cannot accept" in relay.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc/PID/smaps_rollup")

@@ -56,6 +56,33 @@ async def test_no_such_tunnel(host: bytes) -> None:
         assert not service.connections
 
 
+async def test_a_name_that_is_unknown_to_a_relay_that_has_just_started() -> None:
+    """Its agent may be on its way back. For tunnels that are up, and foreign hosts, nothing is different."""
+    async with Service(answering(OK)) as service:
+        async with tunnelled(service, domain=DOMAIN, startup_grace=60.0) as site:
+            answer = await site.ask(get("other"))
+            assert outcome(answer) == (503, b"relay_starting")
+            assert answer[b"Retry-After"] == b"1"
+            assert (await site.ask(get("app"))).body == b"ok"
+            for host in (b"tunnels.test", b"app.tunnels.example", b"[::1]"):
+                assert outcome(await site.ask(GET.replace(b"app.test", host))) == (404, b"no_tunnel")
+
+
+async def test_a_name_that_stays_unknown_is_no_tunnel_once_agents_had_the_time_to_come_back() -> None:
+    async with Service(answering(OK)) as service:
+        async with tunnelled(service, domain=DOMAIN, startup_grace=60.0) as site:
+            visitor = await site.visit()
+            assert (await visitor.ask(get("app"))).body == b"ok"
+            ingress = site.relay._http
+            now = ingress.now
+            ingress.now = lambda: now() + 59.0
+            assert outcome(await site.ask(get("other"))) == (503, b"relay_starting")
+            ingress.now = lambda: now() + 60.0
+            answer = await visitor.ask(get("other"))
+            assert outcome(answer) == (404, b"no_tunnel")
+            assert b"Retry-After" not in answer
+
+
 async def test_a_connection_that_was_for_one_tunnel_may_go_on_for_another() -> None:
     async with Service(answering(OK)) as service, Service(answering(OK.replace(b"ok", b"no"))) as second:
         async with tunnelled(service, domain=DOMAIN) as site:

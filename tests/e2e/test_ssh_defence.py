@@ -49,8 +49,8 @@ async def test_one_port_tells_protocols_apart_a_byte_at_a_time(tmp_path: Path) -
     async with ssh_relay(tmp_path) as site:
         for hello, answer in (
             (GREETING, b"SSH-2.0-tunnelkit"),
-            (b"SEARCH / HTTP/1.1\r\nHost: x.t.test\r\n\r\n", b"HTTP/1.1 404"),
-            (b"GET / HTTP/1.1\r\nHost: x.t.test\r\n\r\n", b"HTTP/1.1 404"),
+            (b"SEARCH / HTTP/1.1\r\nHost: x.example\r\n\r\n", b"HTTP/1.1 404"),
+            (b"GET / HTTP/1.1\r\nHost: x.example\r\n\r\n", b"HTTP/1.1 404"),
         ):
             wire = await visit(site)
             for position in range(len(hello)):

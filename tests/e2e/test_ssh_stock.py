@@ -343,7 +343,7 @@ async def test_a_quiet_client_stays(tmp_path: Path) -> None:
 async def test_nothing_is_opened_run_or_lent(tmp_path: Path) -> None:
     async with ssh_relay(tmp_path) as site:
         done = await run(*site.argv("-W", "127.0.0.1:22"))
-        assert b"administratively prohibited: The relay connects to nothing" in done.stderr
+        assert b"administratively prohibited: no_exit The relay lends no address of its own" in done.stderr
         done = await run(*site.argv("-s", "--", "sftp"))
         assert b"subsystem request failed" in done.stderr
         done = await run(*site.argv("-R", "/tmp/socket:localhost:1", "-N", "-o", "ExitOnForwardFailure=yes"))
@@ -363,5 +363,5 @@ async def test_socks_is_refused(tmp_path: Path) -> None:
                 program("curl"), "-sS", "-x", f"socks5h://127.0.0.1:{port}", f"http://127.0.0.1:{web.port}/"
             )
             assert done.returncode == 97
-            await client.expect_async("The relay connects to nothing")
+            await client.expect_async("The relay lends no address of its own")
             assert not web.connections

@@ -140,7 +140,7 @@ async def test_the_service_sees_nothing_of_the_probe() -> None:
 class Deaf:
     """A listener that accepts nobody."""
 
-    def __init__(self, loop: object, sock: socket.socket, on_accept: object) -> None:
+    def __init__(self, loop: object, sock: socket.socket, on_accept: object, **_: object) -> None:
         self.sock = sock
         self.address = sock.getsockname()
         self.close = sock.close

@@ -123,11 +123,20 @@ async def test_without_descriptors_it_pauses_says_so_once_and_recovers(
 ) -> None:
     monkeypatch.setattr(listen, "ACCEPT_PAUSE", 0.005)
     scarce = Scarce(bind("127.0.0.1", 0))
-    listener = Listener(asyncio.get_running_loop(), scarce, arrivals)
+    told: list[int] = []
+    listener = Listener(
+        asyncio.get_running_loop(), scarce, arrivals, on_exhausted=lambda: told.append(scarce.refused)
+    )
     with caplog.at_level(logging.DEBUG, "tunnelkit"), visit(listener):
         await until(lambda: scarce.refused >= 5)
         scarce.exhausted = False
         await arrivals.reach(1)
+        scarce.exhausted = True
+        with visit(listener):
+            await until(lambda: scarce.refused > len(told) or told[-1] >= 6)
+            scarce.exhausted = False
+            await arrivals.reach(2)
+    assert told == list(range(1, scarce.refused + 1))  # each time, so that somebody gives some up
     assert [record.getMessage() for record in caplog.records] == [
         f"cannot accept visitors on 127.0.0.1:{listener.port} for now: Too many open files"
     ]

@@ -111,6 +111,21 @@ def test_a_pipe_with_bytes_inside_is_closed_and_its_place_is_free(pipes: Pipes) 
     pipes.give(other)
 
 
+def test_a_pool_that_is_trimmed_closes_what_nobody_uses_and_lends_as_many_as_before(pipes: Pipes) -> None:
+    free, lent = pipes.take(), pipes.take()
+    assert free is not None
+    assert lent is not None
+    pipes.give(free)
+    pipes.trim()
+    assert not is_open(free.reader)
+    assert is_open(lent.reader)
+    fresh = pipes.take()
+    assert fresh is not None
+    assert pipes.take() is None
+    pipes.give(fresh)
+    pipes.give(lent)
+
+
 def test_a_closed_pool_closes_what_comes_back_and_lends_nothing() -> None:
     pool = Pipes(2)
     free, lent = pool.take(), pool.take()

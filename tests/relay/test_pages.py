@@ -38,3 +38,10 @@ def test_what_is_wrong_is_shown_as_it_is(html: bool) -> None:
 
 def test_a_code_of_a_newer_agent_has_a_page_too() -> None:
     assert error_page(502, "service_odd").endswith(b"\r\n\r\n502 Bad Gateway [service_odd]\n")
+
+
+def test_who_should_try_again_soon_is_told_when() -> None:
+    head, _, body = error_page(503, "relay_starting", host="app.test").partition(b"\r\n\r\n")
+    assert b"\r\nRetry-After: 1\r\n" in head
+    assert body.endswith(b" [relay_starting]\n")
+    assert b"Retry-After" not in error_page(404, "no_tunnel")

@@ -14,7 +14,7 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.session import AgentAwayError, AgentSession
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.channels import OpenerChannel
 from tunnelkit.wire.messages import Message, Need, Open, Opened, Replaced
 
 
@@ -67,7 +67,7 @@ class Bench:
         self.session.attach(self.control)
         self.peers: list[Peer] = []
 
-    def channel(self, *, free: bool = True) -> RelayChannel:
+    def channel(self, *, free: bool = True) -> OpenerChannel:
         """One more data channel."""
         sock, end = tcp_pair()
         self.peers.append(Peer(end, client=True))
@@ -84,7 +84,7 @@ class Bench:
     def tick(self, later: float = 0.0, *, liveness: bool = False) -> None:
         self.session.tick(self.pump.loop.time() + later, liveness=liveness)
 
-    async def waiting(self, count: int) -> list[asyncio.Task[RelayChannel]]:
+    async def waiting(self, count: int) -> list[asyncio.Task[OpenerChannel]]:
         """``count`` visitors that wait for a channel."""
         tasks = [asyncio.create_task(self.session.acquire()) for _ in range(count)]
         await until(lambda: len(self.session._waiting) == count)
@@ -225,7 +225,7 @@ async def test_what_did_not_come_is_asked_for_again_but_not_while_others_come() 
         bench.tick()
         assert bench.control.needed == 4  # the agent is at it
         bench.tick()
-        assert bench.control.needed == 4 + 3
+        assert bench.control.sent == [*[Need(1)] * 4, Need(3, again=True)]
         for task in tasks:
             task.cancel()
 
@@ -237,6 +237,20 @@ async def test_idle_channels_go_after_a_while_but_one_stays_warm() -> None:
         assert not any(channel.closed for channel in channels)
         bench.tick(bench.limits.channel_idle + 1)
         assert [channel.closed for channel in channels] == [True, True, True, False]
+
+
+async def test_without_descriptors_half_of_the_idle_channels_go_and_one_stays() -> None:
+    async with Bench() as bench:
+        busy = bench.channel(free=False)
+        channels = [bench.channel() for _ in range(5)]
+        left = []
+        for _ in range(4):
+            bench.session.make_room()
+            left.append([channel.closed for channel in channels].count(False))
+        assert left == [3, 2, 1, 1]
+        assert not channels[-1].closed  # the one used last
+        assert not busy.closed
+        assert not bench.control.sent
 
 
 async def test_an_open_that_nobody_answers_ends_its_channel_and_says_so() -> None:
@@ -299,7 +313,7 @@ async def test_an_agent_that_comes_back_is_asked_again_for_what_is_waited_for() 
         control = Control()
         bench.session.attach(control)
         bench.session.greeted()
-        assert control.needed == 1
+        assert control.sent == [Need(1, again=True)]
         task.cancel()
 
 

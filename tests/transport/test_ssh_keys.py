@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import asyncssh
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunnelkit.errors import TunnelkitError
+from tunnelkit.egress.policy import Policy
+from tunnelkit.errors import InvalidError, TunnelkitError
 from tunnelkit.transport.ssh_keys import AuthorizedKeys, KeyRules
 
 KEY = asyncssh.generate_private_key("ssh-ed25519").convert_to_public()
@@ -38,6 +40,32 @@ def test_listening(tmp_path: Path) -> None:
     assert found is not None
     assert [found.permits(*asked) for asked in (("team-a", 80), ("", 20001), ("", 0))] == [True] * 3
     assert [found.permits(*asked) for asked in (("app", 80), ("", 80), ("", 20002))] == [False] * 3
+
+
+def test_where_it_may_leave_for(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    text = (
+        'permitopen="*:443",permitopen="db.example.com:5432",permitopen="*:*",permitopen="[2001:db8::1]:22"'
+    )
+    found = rules(path, f"{text} {LINE}")
+    assert found is not None
+    assert found.open == ("*:443", "db.example.com:5432", "*", "[2001:db8::1]:22")
+    Policy.parse(f"allow {destination}" for destination in found.open)  # is of the egress proxy's grammar
+    assert rules(path, LINE) == KeyRules(open=())
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a.example", ":443", "a b:443", "a:0", "a:65536", "a:4x", "a;deny *:443"]
+)
+def test_where_nobody_can_leave_for(value: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="line 1: permitopen"):
+        rules(tmp_path / "keys", f'permitopen="{value}" {LINE}')
+
+
+def test_destinations_have_an_end(tmp_path: Path) -> None:
+    many = ",".join(f'permitopen="host-{number}.example.com:443"' for number in range(70))
+    with pytest.raises(InvalidError, match="more than 1500 characters"):
+        rules(tmp_path / "keys", f"{many} {LINE}")
 
 
 def test_the_first_entry_that_admits_counts(tmp_path: Path) -> None:

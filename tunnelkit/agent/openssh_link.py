@@ -18,7 +18,8 @@ from tunnelkit.agent.ssh_link import SshLink
 from tunnelkit.net.dial import DialError, dial
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.ssh_client import SshClientStream, SshConnection
+from tunnelkit.transport.ssh_accept import AcceptedSshStream
+from tunnelkit.transport.ssh_client import SshConnection
 from tunnelkit.transport.ssh_login import Login
 from tunnelkit.transport.ssh_options import SshOptions
 from tunnelkit.wire.address import Endpoint, is_loopback
@@ -69,13 +70,17 @@ class OpenSshLink(SshLink):
         self._connected_at = 0.0
         self._own_visits: set[int] = set()  # source ports of looks at whether a port can be reached
         self._looks = 0
-        self._waiting: list[tuple[SshClientStream, Open]] = []
+        self._waiting: list[tuple[AcceptedSshStream, Open]] = []
 
     def __repr__(self) -> str:
         return f"<OpenSshLink to {self._dialer.url}>"
 
     def check(self, kind: str, *, name: str, remote_port: int, host_header: str) -> None:
         """A port is what there is."""
+        if kind == "exit":
+            raise errors.InvalidError(
+                f"An SSH server knows no exits: {self._dialer.url}", hint="Offer it to a tunnelkit relay"
+            )
         if name:
             raise errors.InvalidError(
                 f"An SSH server has no names: {self._dialer.url}",
@@ -198,7 +203,7 @@ class OpenSshLink(SshLink):
                 if not stream.closed:
                     self.stream_opened(stream, request)
 
-    def stream_opened(self, stream: SshClientStream, request: Open) -> None:
+    def stream_opened(self, stream: AcceptedSshStream, request: Open) -> None:
         """A visitor, unless it is this link itself."""
         if request.visitor.rpartition(":")[2] in map(str, self._own_visits):
             stream.refuse("no_tunnel", "A look whether the port can be reached")

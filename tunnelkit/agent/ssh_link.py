@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from tunnelkit.agent.dialer import Dialer
 from tunnelkit.agent.link import LinkUser, Trust
 from tunnelkit.errors import InvalidError
-from tunnelkit.net.dial import Resolver
 from tunnelkit.net.pump import Pump
-from tunnelkit.transport.ssh_client import SshClientStream, SshConnection
+from tunnelkit.net.resolve import Resolver
+from tunnelkit.transport.ssh_accept import AcceptedSshStream
+from tunnelkit.transport.ssh_client import SshConnection
 from tunnelkit.transport.ssh_login import Login, connect
 from tunnelkit.wire.messages import Message, Open, Welcome, decode_control_to_agent
 from tunnelkit.wire.relay_url import RelayUrl
@@ -69,7 +70,7 @@ class SshLink:
     def _received(self, line: bytes) -> None:
         self._user.received(decode_control_to_agent(line))
 
-    def stream_opened(self, stream: SshClientStream, request: Open) -> None:
+    def stream_opened(self, stream: AcceptedSshStream, request: Open) -> None:
         """A visitor has come."""
         self._user.stream_opened(stream, request)
 

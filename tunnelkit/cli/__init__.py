@@ -11,19 +11,28 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["heeded_signals", "main"]
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
     _open_standard_streams()
     # From here on, also while modules load, an interrupted command says nothing and has a status.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in heeded_signals():
         signal.signal(number, _exit_at_once)
     from tunnelkit.cli.root import cli
 
     cli(prog_name="tunnelkit")
     raise SystemExit(0)
+
+
+def heeded_signals() -> list[signal.Signals]:
+    """SIGINT and SIGTERM, where this process was not started to ignore them, as a shell's background job is.
+
+    What is ignored stays so, also for the command that ``tunnelkit secret run`` becomes.
+    """
+    both = (signal.SIGINT, signal.SIGTERM)
+    return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _open_standard_streams() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from tunnelkit.cli.common import example, grouped, read_by, relay_options
+from tunnelkit.cli.common import complete, example, grouped, read_by, relay_options
 from tunnelkit.errors import InvalidError
 from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
 
@@ -26,6 +26,12 @@ def _host_header(text: str) -> str:
 
 tunnel_options: Callable[[Any], Any] = grouped(
     relay_options,
+    click.option(
+        "--zone",
+        metavar="NAME",
+        shell_complete=complete("zone"),
+        help="The relay of [zones.NAME] in tunnelkit.toml, in the place of --relay.",
+    ),
     click.option("--check", is_flag=True, help="End at once if the service is not there."),
     click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line."),
     click.option(
@@ -102,8 +108,9 @@ def _hold(
     as_json: bool,
     grace: float,
     lan: bool,
+    zone: str | None,
     **overrides: object,
 ) -> None:
     from tunnelkit.cli.tunnels import Wanted, hold
 
-    hold(Wanted(kind, target, wishes, check, grace, lan), as_json=as_json, overrides=overrides)
+    hold(Wanted(kind, target, wishes, check, grace, lan), as_json=as_json, zone=zone, overrides=overrides)

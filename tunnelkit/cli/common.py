@@ -7,7 +7,19 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Function", "example", "grouped", "read_by", "relay_options"]
+__all__ = [
+    "Function",
+    "RulesInOrder",
+    "complete",
+    "env_option",
+    "example",
+    "grouped",
+    "json_option",
+    "proof_options",
+    "read_by",
+    "relay_options",
+    "take_rules",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,13 +48,37 @@ def grouped(*options: Callable[[Function], Function]) -> Callable[[Function], Fu
     return decorate
 
 
-relay_options: Callable[[Any], Any] = grouped(
-    click.option(
-        "--relay",
-        metavar="URL",
-        help="wss://HOST, ws://HOST:PORT, ssh://HOST:PORT, or ssh+openssh://USER@HOST for any SSH server."
-        " [default: one on this machine]",
-    ),
+def take_rules(args: list[str], prefix: str = "--") -> tuple[list[str], list[str]]:
+    """``--allow`` and ``--deny`` in ``args`` as one list, for their order decides; and what is left."""
+    rules: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        option, equals, value = word.partition("=")
+        action = option.removeprefix(prefix)
+        if action == option or action not in ("allow", "deny"):
+            rest.append(word)
+            continue
+        if not equals:
+            value = next(words, "")
+        if not value:
+            rest.append(option)  # which click complains of
+            break
+        rules.append(f"{action} {value}")
+    return rules, rest
+
+
+class RulesInOrder(click.Command):
+    """A command whose ``--allow`` and ``--deny`` come as one list, in the context's ``obj``."""
+
+    rules_prefix = "--"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj, rest = take_rules(args, self.rules_prefix)
+        return super().parse_args(ctx, rest)
+
+
+proof_options: Callable[[Any], Any] = grouped(
     click.option(
         "--token",
         metavar="TOKEN",
@@ -55,6 +91,44 @@ relay_options: Callable[[Any], Any] = grouped(
     click.option("--identity-file", metavar="FILE", help="The private key for SSH. [default: as ssh has it]"),
     click.option("--known-hosts", metavar="FILE", help="The host keys that SSH trusts. [default: ssh's own]"),
     click.option("--host-key", metavar="SHA256:…", help="The relay's SSH host key, pinned."),
+)
+"""How agent and relay prove to each other who they are."""
+
+relay_options: Callable[[Any], Any] = grouped(
+    click.option(
+        "--relay",
+        metavar="URL",
+        help="wss://HOST, ws://HOST:PORT, ssh://HOST:PORT, or ssh+openssh://USER@HOST for any SSH server."
+        " [default: one on this machine]",
+    ),
+    proof_options,
     click.option("--lan", is_flag=True, help="Without --relay: let other machines of this network in."),
 )
 """Which relay, and how to prove who one is to it."""
+
+
+# --- what is stored -------------------------------------------------------------------------------
+
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def complete(what: str) -> Completion:
+    """Completes the names of stored things: ``secret``, ``proxy``, ``environment``, or of a ``zone``."""
+
+    def names(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+        from tunnelkit.cli.stored import names_of
+
+        return [name for name in names_of(what, ctx.params.get("env")) if name.startswith(begun)]
+
+    return names
+
+
+env_option: Callable[[Any], Any] = click.option(
+    "-e",
+    "--env",
+    metavar="ENVIRONMENT",
+    shell_complete=complete("environment"),
+    help="The environment it is in. [default: TUNNELKIT_ENVIRONMENT, or main]",
+)
+
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,7 +8,7 @@ import select
 import sys
 from typing import TextIO
 
-__all__ = ["Output", "Unblocking", "is_terminal", "printable", "stderr", "stdout", "takes_more"]
+__all__ = ["Output", "Unblocking", "discard", "is_terminal", "printable", "stderr", "stdout", "takes_more"]
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -89,10 +89,10 @@ class Output:
             self.line(text.encode("ascii", "backslashreplace").decode())
         except OSError:
             self._stream = None
-            _discard(stream)
+            discard(stream)
 
 
-def _discard(stream: TextIO) -> None:
+def discard(stream: TextIO) -> None:
     """Send what is left in the stream's buffer nowhere, or the interpreter complains at its end."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)

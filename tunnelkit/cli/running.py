@@ -13,15 +13,12 @@ from typing import Any
 
 import click
 
-from tunnelkit.errors import InvalidError
+from tunnelkit.cli import heeded_signals
+from tunnelkit.config.variables import log_level
 from tunnelkit.net.listen import raise_descriptor_limit
 from tunnelkit.net.tasks import Tasks
 
 __all__ = ["Stop", "drain", "run"]
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Stop:
@@ -43,7 +40,7 @@ class Stop:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt has to do
-            for number in SIGNALS:
+            for number in heeded_signals():
                 loop.add_signal_handler(number, self._heard, number)
 
     def up(self) -> None:
@@ -76,7 +73,7 @@ def run(command: Command, *, log: Callable[[str], None]) -> None:
     _configure_log(log)
     raise_descriptor_limit()
     stop = Stop()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in heeded_signals()}
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_watched(command, stop))
@@ -127,11 +124,7 @@ class _LineHandler(logging.Handler):
 
 
 def _configure_log(write: Callable[[str], None]) -> None:
-    level = os.environ.get("TUNNELKIT_LOG", "").lower() or "warning"
-    if level not in LOG_LEVELS:
-        raise InvalidError(
-            f"TUNNELKIT_LOG={level!r} is no level", hint=f"Give one of {', '.join(LOG_LEVELS)}"
-        )
+    level = log_level(os.environ)
     log = logging.getLogger("tunnelkit")
     log.setLevel(level.upper())
     log.propagate = False

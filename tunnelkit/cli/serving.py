@@ -34,6 +34,8 @@ async def _serve(settings: RelaySettings, stop: Stop) -> None:
             err.line(f"SSH at {here}, host key {relay.ssh_fingerprint}")
         if settings.tls_self_signed and relay.certificates is not None:
             err.line(f"TLS with a certificate of its own: --fingerprint {relay.certificates.fingerprint}")
+        if settings.egress_source_ip:
+            err.line(f"egress: proxies leave from {', '.join(settings.egress_source_ip)}")
         for address in addresses:
             err.line(f"listening on {'ws' if relay.certificates is None else 'wss'}://{address}")
         await stop.asked.wait()

@@ -13,7 +13,7 @@ from typing import Any
 from tunnelkit.errors import AddressInUseError
 from tunnelkit.net.sockets import tune
 
-__all__ = ["Listener", "bind", "raise_descriptor_limit"]
+__all__ = ["ACCEPT_PAUSE", "Listener", "OnAccept", "bind", "raise_descriptor_limit"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -25,6 +25,9 @@ ACCEPT_BATCH = 64
 
 ACCEPT_PAUSE = 0.1
 """Seconds without accepting once descriptors have run out; the backlog keeps visitors meanwhile."""
+
+COMPLAINT_INTERVAL = 60.0
+"""Seconds between two complaints of one listener that it cannot accept."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -51,16 +54,28 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """Accepts on ``sock`` and calls ``on_accept(connection, address)`` until closed."""
+    """Accepts on ``sock`` and calls ``on_accept(connection, address)`` until closed.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_accept: OnAccept) -> None:
+    ``on_exhausted`` is called whenever descriptors have run out, before a pause: whoever can do
+    without some gives them up.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        on_accept: OnAccept,
+        *,
+        on_exhausted: Callable[[], None] | None = None,
+    ) -> None:
         self.sock = sock
         self.address: tuple[str, int] = sock.getsockname()[:2]
         self._loop = loop
         self._fd = sock.fileno()
         self._on_accept = on_accept
+        self._on_exhausted = on_exhausted
         self._retry: asyncio.TimerHandle | None = None
-        self._exhausted = False
+        self._complained_at: float | None = None
         self._closed = False
         loop.add_reader(self._fd, self._accept)
 
@@ -73,7 +88,6 @@ class Listener:
             try:
                 connection, address = self.sock.accept()
             except (BlockingIOError, InterruptedError):
-                self._exhausted = False
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -86,11 +100,14 @@ class Listener:
                 return
 
     def _pause(self, error: OSError) -> None:
-        if not self._exhausted:
-            self._exhausted = True
+        now = self._loop.time()
+        if self._complained_at is None or now - self._complained_at >= COMPLAINT_INTERVAL:
+            self._complained_at = now
             log.error("cannot accept visitors on %s:%d for now: %s", *self.address, error.strerror)
         self._loop.remove_reader(self._fd)
         self._retry = self._loop.call_later(ACCEPT_PAUSE, self._resume)
+        if self._on_exhausted is not None:
+            self._on_exhausted()
 
     def _resume(self) -> None:
         self._retry = None

@@ -109,6 +109,12 @@ class Pipes:
         else:
             self._free.append(pipe)
 
+    def trim(self) -> None:
+        """Close the free ones, whose descriptors are wanted elsewhere; :meth:`take` makes new ones."""
+        self._left += len(self._free)
+        while self._free:
+            self._free.pop().close()
+
     def close(self) -> None:
         """Close the free ones; those in use are closed by their users' :meth:`give`."""
         while self._free:

@@ -10,10 +10,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tunnelkit.errors import LimitError, TunnelkitError
+from tunnelkit.net.http_connection import HttpConnection
 from tunnelkit.net.pump import READ_SIZE
 from tunnelkit.net.sockets import AnySocket, farewell
 from tunnelkit.net.stream import Stream
-from tunnelkit.relay.http_connection import HttpConnection
 from tunnelkit.relay.http_upstream import Upstream
 from tunnelkit.relay.pages import error_page
 from tunnelkit.relay.registry import Away, RelayTunnel
@@ -221,6 +221,8 @@ class HttpVisitor(HttpConnection):
             self._begin(head, rest, found)
         elif isinstance(found, Away):
             self.fail(503, "agent_away")
+        elif found is None and self._ingress.awaits(head):
+            self.fail(503, "relay_starting")
         else:
             self.fail(404, "no_tunnel")
 

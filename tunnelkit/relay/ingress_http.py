@@ -20,7 +20,7 @@ from tunnelkit.relay.registry import Away, Registry, RelayTunnel
 from tunnelkit.relay.secured import Secured
 from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.http_head import RequestHead
-from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, Notice, Open
+from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, EGRESS_PATH, Notice, Open
 
 if TYPE_CHECKING:
     from tunnelkit.relay.http_upstream import Upstream
@@ -49,7 +49,7 @@ class AgentDoor(Protocol):
 class HttpIngress:
     """See the module. ``domain`` is the relay's own, under which tunnels have their names."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, each by its name
         self,
         pump: Pump,
         registry: Registry,
@@ -58,6 +58,7 @@ class HttpIngress:
         domain: str,
         door: AgentDoor,
         probes: dict[Any, str],
+        startup_grace: float,
         secured: Secured | None = None,
     ) -> None:
         self.pump = pump
@@ -78,6 +79,7 @@ class HttpIngress:
         self._door = door
         self._probes = probes
         self.now = pump.loop.time
+        self._agents_back_at = self.now() + startup_grace
 
     @property
     def active(self) -> int:
@@ -104,7 +106,7 @@ class HttpIngress:
     def is_agent(self, head: RequestHead) -> bool:
         """Whether this is an agent's handshake with the relay itself."""
         path = head.target.partition(b"?")[0].decode("latin-1")
-        return path in (CONTROL_PATH, CHANNEL_PATH) and self._name(head) is None
+        return path in (CONTROL_PATH, CHANNEL_PATH, EGRESS_PATH) and self._name(head) is None
 
     async def agent_arrived(
         self, sock: AnySocket, address: tuple[str, int], head: RequestHead, raw: bytes, rest: bytes
@@ -121,6 +123,10 @@ class HttpIngress:
         """The tunnel that ``head`` asks for."""
         name = self._name(head)
         return None if name is None else await self._registry.find(("http", name))
+
+    def awaits(self, head: RequestHead) -> bool:
+        """Whether the tunnel that ``head`` asks for, and nobody has, may come: the relay has just started."""
+        return self._name(head) is not None and self.now() < self._agents_back_at
 
     # --- connections to services ----------------------------------------------------------------
 
@@ -171,6 +177,16 @@ class HttpIngress:
         latest = self.now() - self.limits.upstream_idle
         while tunnel.upstreams and tunnel.upstreams[0].last_used < latest:
             tunnel.upstreams[0].give_up()
+
+    def make_room(self) -> None:
+        """Descriptors have run out: close half of the visitors' connections that carry no request."""
+        for visitor in list(self._idle)[: (len(self._idle) + 1) // 2]:
+            visitor.timed_out()
+
+    def spare(self, tunnel: RelayTunnel) -> None:
+        """Give up half of the connections to a service that rest; that frees their channels."""
+        for upstream in tunnel.upstreams[: (len(tunnel.upstreams) + 1) // 2]:
+            upstream.give_up()
 
     def join(
         self,

@@ -16,6 +16,10 @@ _WORDS = {
         "The tunnel is offline",
         "The program that serves {host} is not connected right now.",
     ),
+    "relay_starting": (
+        "The tunnel is not back yet",
+        "The relay has just started. If there is a tunnel for {host}, it is back in a moment: try again.",
+    ),
     "limit": ("The tunnel is busy", "Too many visitors wait for {host}. Try again in a moment."),
     "body_timeout": ("The request stopped", "The rest of the request for {host} did not arrive in time."),
     "service_refused": (
@@ -35,6 +39,9 @@ _WORDS = {
         "The service behind {host} did not answer in time.",
     ),
 }
+
+_RETRY_AFTER = {"relay_starting": 1}
+"""Seconds after which another try is worth it (RFC 9110 §10.2.3): most agents are back by then."""
 
 _HTML = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -68,10 +75,11 @@ def error_page(
         page = ": ".join(filter(None, (f"{status} {reason}", sentences))) + f" [{code}]\n"
         kind = "text/plain"
     content = page.encode()
+    retry = f"Retry-After: {_RETRY_AFTER[code]}\r\n" if code in _RETRY_AFTER else ""
     head = (
         f"HTTP/1.1 {status} {reason}\r\n"
         f"Content-Type: {kind}; charset=utf-8\r\nContent-Length: {len(content)}\r\n"
         f"Tunnelkit-Error: {code}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-        "Connection: close\r\n\r\n"
+        f"{retry}Connection: close\r\n\r\n"
     )
     return head.encode() + (content if body else b"")

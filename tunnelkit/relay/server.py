@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 from tunnelkit._version import __version__
 from tunnelkit.errors import AuthMissingError
-from tunnelkit.net.listen import Listener, bind
+from tunnelkit.net.listen import ACCEPT_PAUSE, Listener, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import AnyToken, Authorizer, NoToken, TokenList
 from tunnelkit.relay.door import Door
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.front import Front
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
@@ -25,7 +26,8 @@ from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import MemoryRegistry, Registry
 from tunnelkit.relay.secured import RelayTls, Secured
 from tunnelkit.relay.sessions import Session
-from tunnelkit.relay.tunnels import Public, Tunnels
+from tunnelkit.relay.tunnels import Public, Tunnels, Ways
+from tunnelkit.transport.exit import ExitDialer, ExitService
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
 
@@ -39,6 +41,11 @@ log = logging.getLogger("tunnelkit")
 
 TICK = 1.0
 """Seconds between looks at the clocks of what waits."""
+
+
+STARTUP_GRACE = 6.0
+"""Seconds after the start in which an unknown name may be a tunnel's whose agent is on its way back: for
+their first minutes agents try at most 5 s apart, and a second is for handshakes and the probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +71,14 @@ class Relay:
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
     a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
     tunnels as well as tokens. ``tls``: the certificates; without it visitors and agents come in plain,
-    with it HTTP tunnels are ``https://``. ``splice``: False moves all bytes through user space.
+    with it HTTP tunnels are ``https://``. ``exit_dialer``: by what agents' proxies may leave from the
+    relay's own addresses, made when the relay starts; None: they may not. ``splice``: False moves all
+    bytes through user space.
+    ``startup_grace``: seconds in which visitors of a name that no agent has claimed yet are told to try
+    again soon (503), for the relay may have been restarted; after that there is no such tunnel (404).
 
-    Raises AuthMissingError, AddressInUseError, CertificateFileError and InvalidError when it starts.
+    Raises AuthMissingError, AddressInUseError, CertificateFileError, InvalidError and what ``exit_dialer``
+    raises when it starts.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
@@ -80,7 +92,9 @@ class Relay:
         limits: Limits | None = None,
         ssh: RelaySsh | None = None,
         tls: RelayTls | None = None,
+        exit_dialer: Callable[[], ExitDialer] | None = None,
         splice: bool | None = None,
+        startup_grace: float = STARTUP_GRACE,
     ) -> None:
         self.limits = limits or Limits()
         self.domain = domain.strip(".").lower()
@@ -92,7 +106,12 @@ class Relay:
         """What TLS clients are shown, once the relay runs."""
         self._ssh_listen = [parse_listen(address) for address in ssh.listen] if ssh is not None else []
         self._authorizer = self._authority(tokens, anyone)
+        self._exit_dialer = exit_dialer
+        self._lent: ExitDialer | None = None
+        if exit_dialer is not None and isinstance(self._authorizer, AnyToken):
+            self._must_be_loopback()
         self._splice = splice
+        self._startup_grace = startup_grace
         self._registry: Registry = MemoryRegistry()
         self._listeners: list[Listener] = []
         self._ssh_listeners: list[Listener] = []
@@ -106,6 +125,8 @@ class Relay:
         self._tcp: TcpIngress
         self._door: Door
         self._tunnels: Tunnels
+        self._egress: Egress
+        self._room_made_at = 0.0
         self._running = False
         self._closed: asyncio.Future[None] | None = None
 
@@ -125,19 +146,25 @@ class Relay:
             hint="Set a token with --token-file or TUNNELKIT_TOKEN, or say --open if that is meant",
         )
 
+    def _must_be_loopback(self) -> None:
+        if public := [str(a) for a in (*self._listen, *self._ssh_listen) if not is_loopback(a.host)]:
+            raise AuthMissingError(
+                f"A relay on {public[0]} would let everybody leave from its addresses",
+                hint="Set a token with --token-file or TUNNELKIT_TOKEN",
+            )
+
     # --- lifetime -------------------------------------------------------------------------------
 
     async def start(self) -> Self:
         """Listen. Returns when visitors can come."""
         loop = asyncio.get_running_loop()
-        if self._tls is not None:
-            # Only here: what reads certificates takes a while to import.
-            from tunnelkit.net.tls_server import Certificates
-
-            self.certificates = Certificates(self._tls.certificates)
+        self._read_certificates()
+        dialer = self._lent = None if self._exit_dialer is None else self._exit_dialer()
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
-        self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone)
+        service = None if dialer is None else ExitService(self._pump, dialer, owner="egress")
+        self._egress = Egress(self._pump, self._registry, self.limits, service)
+        self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone, self._egress)
         secured = Secured(self._tls, lambda: self._listeners[0].port) if self._tls is not None else None
         handshakes = self._handshakes()
         self._http = HttpIngress(
@@ -147,42 +174,40 @@ class Relay:
             domain=self.domain,
             door=self._door,
             probes=prober.expected,
+            startup_grace=self._startup_grace,
             secured=secured,
         )
         self._front = Front(
             self._pump, patience=self.limits.head_timeout, http=self._http.accept, tls=handshakes
         )
         self._tcp = TcpIngress(self._pump, probes=prober.expected)
-        first = self._listen[0]
-        public = Public(
-            {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host),
-            self.domain,
-            self._tcp_ports,
-            first.host,
-            lambda: self._listeners[0].address,
-            self._front if handshakes is not None else None,
-            "http" if handshakes is None else "https",
-            secured is None or secured.plain_http,
-        )
         self._tunnels = self._door.tunnels = Tunnels(
             self._pump,
             self._registry,
             self.limits,
-            public,
-            http=self._http,
-            tcp=self._tcp,
-            prober=prober,
+            self._public(secured),
+            Ways(self._http, self._tcp, self._egress),
+            prober,
         )
         try:
             self._open_ssh()
             self._open_listeners(loop)
         except BaseException:
             self._stop_listening()
+            if dialer is not None:
+                dialer.close()
             self._pump.close()
             raise
         self._running = True
         self._tasks.spawn(self._clock(), "clock")
         return self
+
+    def _read_certificates(self) -> None:
+        if self._tls is not None:
+            # Only here: what reads certificates takes a while to import.
+            from tunnelkit.net.tls_server import Certificates
+
+            self.certificates = Certificates(self._tls.certificates)
 
     def _handshakes(self) -> Handshakes | None:
         if self.certificates is None:
@@ -190,6 +215,21 @@ class Relay:
         from tunnelkit.net.tls_server import Handshakes
 
         return Handshakes(self._pump, self.certificates, patience=self.limits.handshake_timeout)
+
+    def _public(self, secured: Secured | None) -> Public:
+        """Where visitors reach this relay."""
+        first = self._listen[0]
+        return Public(
+            {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host),
+            self.domain,
+            self._tcp_ports,
+            first.host,
+            lambda: self._listeners[0].address,
+            self._make_room,
+            self._front if secured is not None else None,
+            "http" if secured is None else "https",
+            secured is None or secured.plain_http,
+        )
 
     def _open_ssh(self) -> None:
         if self._ssh is None:
@@ -214,16 +254,22 @@ class Relay:
             authorizer,
             limits=self.limits,
             tunnels=self._tunnels,
+            egress=self._egress,
             on_gone=self._session_gone,
         )
 
     def _open_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
         ssh = self._front.ssh = self._ssh_door.accept if self._ssh_door is not None else None
         for address in self._listen:
-            self._listeners.append(Listener(loop, bind(address.host, address.port), self._front.accept))
+            sock = bind(address.host, address.port)
+            self._listeners.append(Listener(loop, sock, self._front.accept, on_exhausted=self._make_room))
         for address in self._ssh_listen:
             assert ssh is not None
-            self._ssh_listeners.append(Listener(loop, bind(address.host, address.port), ssh))
+            sock = bind(address.host, address.port)
+            self._ssh_listeners.append(Listener(loop, sock, ssh, on_exhausted=self._make_room))
+        if self._lent is not None:
+            for listener in (*self._listeners, *self._ssh_listeners):
+                self._lent.add_listener(*listener.address)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -277,6 +323,23 @@ class Relay:
         self._http.tick(now)
         self._front.tick(now)
 
+    def _make_room(self) -> None:
+        """Descriptors have run out: part with some of what only waits to be used again.
+
+        Sessions over SSH are one connection each and hold nothing of the kind. At most once in the pause of a
+        listener, however many there are.
+        """
+        now = self._pump.loop.time()
+        if now - self._room_made_at < ACCEPT_PAUSE:
+            return
+        self._room_made_at = now
+        self._pump.pipes.trim()
+        self._http.make_room()
+        for session in list(self._door.sessions.values()):
+            session.make_room()
+            for tunnel in session.tunnels.values():
+                self._http.spare(tunnel)
+
     @property
     def _sessions(self) -> list[Session]:
         over_ssh = self._ssh_door.sessions if self._ssh_door is not None else ()
@@ -312,6 +375,7 @@ class Relay:
             stack.push_async_callback(self._door.close)
             if self._ssh_door is not None:
                 stack.push_async_callback(self._ssh_door.close)
+            stack.push_async_callback(self._egress.close)
             stack.push_async_callback(self._tcp.close)
             stack.push_async_callback(self._http.close)
             self._stop_listening()
@@ -324,6 +388,7 @@ class Relay:
             if self._ssh_door is not None:
                 self._ssh_door.drain()
             self._http.drain()
+            self._egress.drain()
             await self._drained(grace)
 
     def _has_closed(self) -> None:
@@ -334,7 +399,7 @@ class Relay:
 
     async def _drained(self, grace: float) -> None:
         deadline = asyncio.get_running_loop().time() + grace
-        while self._http.active or self._tcp.active:
+        while self._http.active or self._tcp.active or self._egress.active:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return

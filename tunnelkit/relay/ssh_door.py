@@ -9,12 +9,15 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from tunnelkit import errors
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import hard_close
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.admission import Admission
-from tunnelkit.relay.auth import Authorizer, Identity
+from tunnelkit.relay.auth import OWN, RELAY, Authorizer, Identity, Rights
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.relay.ssh_agent import AgentClient
@@ -22,10 +25,12 @@ from tunnelkit.relay.ssh_session import SshSession
 from tunnelkit.relay.ssh_stock import StockClient, agent_of
 from tunnelkit.relay.tunnels import Tunnels
 from tunnelkit.transport.ssh import SshConnection, SshServer
+from tunnelkit.transport.ssh_accept import AcceptedSshStream
+from tunnelkit.transport.ssh_keys import KeyRules
 from tunnelkit.transport.ssh_peer import Login, Terminal
 from tunnelkit.wire import messages
 
-__all__ = ["SshDoor"]
+__all__ = ["SshDoor", "rights_of"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -34,6 +39,15 @@ PARTING = 1.0
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """32 characters that nobody takes for one another."""
+
+
+def rights_of(rules: KeyRules) -> Rights:
+    """What the owner of a key may do with exits: leave by the relay for where ``permitopen`` says."""
+    if not rules.forwarding:
+        return Rights(proxies=(), offers=())
+    if not rules.open:
+        return Rights(proxies=(OWN,))
+    return Rights((RELAY, OWN), tuple(f"allow {destination}" for destination in rules.open))
 
 
 class SshDoor:
@@ -47,6 +61,7 @@ class SshDoor:
         *,
         limits: Limits,
         tunnels: Tunnels,
+        egress: Egress,
         on_gone: Callable[[SshSession], None],
     ) -> None:
         self.sessions: set[SshSession] = set()
@@ -55,6 +70,7 @@ class SshDoor:
         self.limits = limits
         self.public = tunnels.public
         self.tunnels = tunnels
+        self.egress = egress
         self.draining = False
         self._server = server
         self._authorizer = authorizer
@@ -92,7 +108,8 @@ class SshDoor:
         if self.draining or len(self.sessions) >= self.limits.sessions:
             return None
         if login.fingerprint:
-            return Identity(f"key-{hashlib.sha256(login.fingerprint.encode()).hexdigest()[:12]}")
+            digest = hashlib.sha256(login.fingerprint.encode()).hexdigest()
+            return Identity(f"key-{digest[:12]}", rights=rights_of(login.rules), proof="key")
         identity = await self._authorizer.authorize(login.token)
         if identity is None:
             log.warning("an SSH client was refused: %s", errors.AuthError.code)
@@ -127,7 +144,7 @@ class SshDoor:
             taken = any(name in peer.names.values() for peer in self._peers)
         return self.name(secrets.token_hex(16), number) if taken else name
 
-    def banner(self, first_name: str) -> str:
+    def banner(self, first_name: str, *, leaves: bool) -> str:
         """The rule by which tunnels get their addresses: all that ``ssh -N`` shows."""
         public = self.public
         if not public.domain:
@@ -139,7 +156,8 @@ class SshDoor:
         ports = public.ports
         span = "any port" if ports is None else f"{ports.start} to {ports.stop - 1}" if ports else ""
         tcp = f"-R PORT:HOST:PORT is that TCP port ({span}), 0 one of them" if span else "No TCP ports"
-        return f"{http}\r\n{tcp}\r\nWhat cannot be had is refused.\r\n"
+        out = "-D, -L and -W leave from the relay's own address\r\n" if leaves else ""
+        return f"{http}\r\n{tcp}\r\n{out}What cannot be had is refused.\r\n"
 
     # --- time, and the end ----------------------------------------------------------------------
 
@@ -192,7 +210,7 @@ class _Peer:
         self.identity = identity
         self._user = login.user
         first = await self._name(1) if self._door.public.domain else ""
-        return self._door.banner(first)
+        return self._door.banner(first, leaves=self._door.egress.lends_to(identity))
 
     @property
     def _agent_name(self) -> str:
@@ -216,6 +234,7 @@ class _Peer:
             self._door.tunnels,
             domain=self._door.public.domain,
             chosen=self._name,
+            leaves=self._door.egress.lends_to(self.identity),
             finish=self._finish,
         )
         log.info("%s of %s has logged in over SSH", self.address, self.identity.name)
@@ -229,6 +248,12 @@ class _Peer:
         for tunnel in list(session.tunnels.values()):
             self._door.tasks.spawn(self._door.tunnels.close(tunnel, away=False), f"close {tunnel.name}")
         self._door.pump.loop.call_later(PARTING, session.end)
+
+    def leave(self, request: messages.Open, *, tells: bool) -> AcceptedSshStream:
+        assert self.session is not None  # asyncssh takes no channels before a login
+        if not tells:  # a stock client: what tells its users apart is not on the wire
+            request = msgspec.structs.replace(request, visitor=self.address)
+        return self.session.leave(request, self._door.egress, tells=tells)
 
     async def forward(self, host: str, port: int) -> int:
         if self._agent is not None or self._stock is None:

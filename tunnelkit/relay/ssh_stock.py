@@ -71,13 +71,18 @@ class StockClient:
         *,
         domain: str,
         chosen: Callable[[int], Awaitable[str]],
+        leaves: bool,
         finish: Callable[[], None],
     ) -> None:
-        """``finish()`` ends the connection, once the client has had its chance to do it."""
+        """``leaves``: whether the client may open connections that leave by the relay.
+
+        ``finish()`` ends the connection, once the client has had its chance to do it.
+        """
         self._session = session
         self._tunnels = tunnels
         self._domain = domain
         self._chosen = chosen
+        self._leaves = leaves
         self._finish = finish
         self._forwards: dict[int, _Forward] = {}
         self._number = 0
@@ -256,7 +261,7 @@ class StockClient:
             return
         if self._failed is not None:
             self._leave(self._failed.exit_status)
-        elif self._hold_until == 0.0:
+        elif self._hold_until == 0.0 and not self._leaves:
             now = self._session.pump.loop.time()
             if self._budget_at == 0.0:
                 self._budget_at = now  # the first look

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Literal
 
 from tunnelkit.errors import (
     AddressInUseError,
+    ExitNotAllowedError,
     InvalidNameError,
     LimitError,
     PortNotAllowedError,
@@ -20,8 +22,9 @@ from tunnelkit.errors import (
     RefusedError,
     TunnelkitError,
 )
-from tunnelkit.net.listen import Listener, bind
+from tunnelkit.net.listen import Listener, OnAccept, bind
 from tunnelkit.net.pump import Pump
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.front import Front
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
@@ -32,7 +35,7 @@ from tunnelkit.relay.sessions import Session
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import parse_port, tunnel_name
 
-__all__ = ["Public", "Tunnels"]
+__all__ = ["Public", "Tunnels", "Ways"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -57,11 +60,22 @@ class Public:
     bind: str
     main_address: Callable[[], tuple[str, int]]
     """Where the relay's first listener is."""
+    make_room: Callable[[], None]
+    """Called when a listener finds no descriptor left."""
     front: Front | None = None
     """Where visitors of a port of an HTTP tunnel's own come in; None: they speak nothing but HTTP."""
     scheme: Literal["http", "https"] = "http"
     plain: bool = True
     """Whether HTTP tunnels can be visited without TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where what comes by a tunnel passes through."""
+
+    http: HttpIngress
+    tcp: TcpIngress
+    egress: Egress
 
 
 class Tunnels:
@@ -73,17 +87,16 @@ class Tunnels:
         registry: Registry,
         limits: Limits,
         public: Public,
-        *,
-        http: HttpIngress,
-        tcp: TcpIngress,
+        ways: Ways,
         prober: Prober,
     ) -> None:
         self._pump = pump
         self._registry = registry
         self._limits = limits
         self.public = public
-        self._http = http
-        self._tcp = tcp
+        self._http = ways.http
+        self._tcp = ways.tcp
+        self._egress = ways.egress
         self._prober = prober
         self._main_address = public.main_address
 
@@ -126,7 +139,8 @@ class Tunnels:
         if tunnel.took_over:
             tunnel.took_over = False
             yield "took_over", "It was another session's of this agent, which has been stopped"
-        if message.name and not self.public.domain and not tunnel.announced:
+        nameless = message.kind == "http" and not self.public.domain
+        if message.name and nameless and not tunnel.announced:
             yield "name_unused", "The relay has no domain: the address is a port, and the name not part of it"
         tunnel.announced = True
 
@@ -137,6 +151,8 @@ class Tunnels:
             raise RefusedError("The session is over")
         session.permits(message)
         try:
+            if message.kind == "exit":
+                return await self._open_exit(session, message)
             if message.kind == "http":
                 tunnel = await self._open_http(session, message)
             else:
@@ -166,13 +182,26 @@ class Tunnels:
         tunnel.host, tunnel.port = f"{name}.{self.public.domain}", port
         if not self.public.domain:
             accept = self.public.front.accept if self.public.front is not None else self._http.accept
-            tunnel.listener = Listener(
-                self._pump.loop, bind(self.public.bind, 0), partial(accept, tunnel=tunnel)
-            )
+            tunnel.listener = self._listener(bind(self.public.bind, 0), partial(accept, tunnel=tunnel))
             tunnel.host, tunnel.port = self.public.host, tunnel.listener.port
         scheme = self.public.scheme
         usual = tunnel.port == (443 if scheme == "https" else 80)
         tunnel.url = f"{scheme}://{tunnel.host if usual else f'{tunnel.host}:{tunnel.port}'}"
+        return tunnel
+
+    async def _open_exit(self, session: Session, message: messages.Request) -> RelayTunnel:
+        """An exit has no public address, and nothing to probe: whoever leaves by it asks here."""
+        name = tunnel_name(message.name) if message.name else _random_name()
+        identity = session.identity
+        if identity.anonymous:
+            raise ExitNotAllowedError("Offering an exit needs a token or a key")
+        if not identity.rights.may_offer(name):
+            raise ExitNotAllowedError(f"This {identity.proof} may not offer an exit of the name {name!r}")
+        zone = tunnel_name(message.zone) if message.zone else ""
+        tunnel = RelayTunnel(("exit", name), message.id, session, zone=zone, url=f"exit:{name}")
+        await self._claim(tunnel)
+        self._egress.add(tunnel)
+        tunnel.up = True
         return tunnel
 
     async def _open_tcp(self, session: Session, message: messages.Request) -> RelayTunnel:
@@ -224,11 +253,14 @@ class Tunnels:
                 sock.close()
             await self.close(tunnel, away=False)
             raise
-        tunnel.listener = Listener(self._pump.loop, sock, partial(self._tcp.accept, tunnel))
+        tunnel.listener = self._listener(sock, partial(self._tcp.accept, tunnel))
         host = self.public.domain or self.public.host
         tunnel.host, tunnel.port = host, port
         tunnel.url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
         return tunnel
+
+    def _listener(self, sock: socket.socket, on_accept: OnAccept) -> Listener:
+        return Listener(self._pump.loop, sock, on_accept, on_exhausted=self.public.make_room)
 
     async def _claim(self, tunnel: RelayTunnel) -> None:
         await self._ask_holder(tunnel)
@@ -255,6 +287,8 @@ class Tunnels:
         tunnel.closed = True
         if tunnel.listener is not None:
             tunnel.listener.close()
+        if tunnel.key[0] == "exit":
+            self._egress.remove(tunnel)
         if tunnel.session.tunnels.get(tunnel.number) is tunnel:
             del tunnel.session.tunnels[tunnel.number]
         for upstream in list(tunnel.upstreams):
@@ -263,7 +297,7 @@ class Tunnels:
 
 
 def _name(tunnel: RelayTunnel) -> str:
-    return tunnel.name if tunnel.key[0] == "http" else ""
+    return "" if tunnel.key[0] == "tcp" else tunnel.name
 
 
 def _random_name() -> str:

@@ -29,6 +29,7 @@ from asyncssh.public_key import decode_ssh_public_key
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
+from tunnelkit.transport.ssh_accept import direct_request, stream_request
 from tunnelkit.transport.ssh_channel import PACKET_SIZE, SUBSYSTEM
 from tunnelkit.transport.ssh_congestion import HIGH_WATER, LOW_WATER, Congestion
 from tunnelkit.transport.ssh_keys import AuthorizedKeys, KeyRules, host_key
@@ -246,6 +247,14 @@ class SshConnection(asyncssh.SSHServerConnection):
         """Ask for a sign of life."""
         self.create_task(self._make_keepalive_request())
 
+    # --- what is to leave -----------------------------------------------------------------------
+
+    def _process_direct_tcpip_open(self, packet: SSHPacket) -> Any:
+        return self.peer.leave(direct_request(packet), tells=False), None
+
+    def _process_stream_at_tunnelkit_open(self, packet: SSHPacket) -> Any:
+        return self.peer.leave(stream_request(packet), tells=True), None
+
     # --- forwards -------------------------------------------------------------------------------
 
     def _process_tcpip_forward_global_request(self, packet: SSHPacket) -> None:
@@ -334,11 +343,8 @@ class _Owner(asyncssh.SSHServer):
         connection.sessions += 1
         return _Session(connection)
 
-    def connection_requested(self, *target: object) -> bool:
-        raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, "The relay connects to nothing")
-
     def unix_connection_requested(self, dest_path: str) -> bool:
-        raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, "The relay connects to nothing")
+        raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, "The relay has no such sockets")
 
 
 class _Session(asyncssh.SSHServerSession[bytes]):

@@ -15,24 +15,24 @@ from asyncssh.constants import (
     MSG_IGNORE,
     MSG_REQUEST_SUCCESS,
     OPEN_ADMINISTRATIVELY_PROHIBITED,
-    OPEN_CONNECT_FAILED,
     OPEN_RESOURCE_SHORTAGE,
 )
 from asyncssh.packet import SSHPacket, String, UInt32
 
 from tunnelkit import errors
 from tunnelkit.net.pump import Pump
+from tunnelkit.transport.ssh_accept import AcceptedSshStream, stream_request
 from tunnelkit.transport.ssh_channel import (
     PACKET_SIZE,
     SUBSYSTEM,
     SshStream,
-    refusal_text,
 )
 from tunnelkit.transport.ssh_congestion import HIGH_WATER, LOW_WATER, Congestion
+from tunnelkit.transport.ssh_outgoing import OutgoingSshStream
 from tunnelkit.wire.address import Endpoint
-from tunnelkit.wire.messages import MAX_MESSAGE, Message, Open, decode_channel, encode
+from tunnelkit.wire.messages import MAX_MESSAGE, Message, Open, encode
 
-__all__ = ["MAX_LINE", "SshClientStream", "SshConnection", "SshUser", "one_line"]
+__all__ = ["MAX_LINE", "SshConnection", "SshUser", "one_line"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -60,7 +60,7 @@ def one_line(error: Exception) -> str:
 class SshUser(Protocol):
     """Whoever has the connection."""
 
-    def stream_opened(self, stream: SshClientStream, request: Open) -> None:
+    def stream_opened(self, stream: AcceptedSshStream, request: Open) -> None:
         """A visitor: ``accept`` or ``refuse``."""
 
     def lost(self, code: str) -> None:
@@ -68,53 +68,6 @@ class SshUser(Protocol):
 
     def said(self, line: str) -> None:
         """The server says something to a person."""
-
-
-class SshClientStream(SshStream):
-    """A stream that the server has opened."""
-
-    __slots__ = ("_connection", "_visit")
-
-    def __init__(self, connection: SshConnection, visit: Open) -> None:
-        super().__init__(connection.pump, connection)
-        self._connection = connection
-        self._visit = visit
-
-    def process_open(self, send_chan: int, send_window: int, send_pktsize: int, session: object) -> None:
-        """asyncssh: the channel has a number now."""
-        self._established(send_chan, send_window, send_pktsize)
-        self._connection.user.stream_opened(self, self._visit)
-
-    def accept(self) -> None:
-        """The service is there: payload may flow."""
-        if not self.closed:
-            self.opened = True
-            self._connection.send_channel_open_confirmation(
-                self._peer, self.number, self._recv_window, PACKET_SIZE
-            )
-
-    def refuse(self, code: str, what: str) -> None:
-        """The service could not be reached."""
-        if self.closed:
-            return
-        self.closed = self._close_sent = self._close_received = True
-        self._dismiss()
-        self._connection.send_channel_open_failure(
-            self._peer, OPEN_CONNECT_FAILED, refusal_text(code, what), ""
-        )
-        self._release()
-
-    def cancel(self, code: str) -> None:
-        if self.opened:
-            super().cancel(code)
-        else:
-            self.refuse(code, "The agent gave it up")
-
-    def close(self) -> None:
-        """asyncssh: the connection is about to be closed, and process_connection_close follows."""
-
-    def gone(self) -> None:
-        self._connection.streams.discard(self)
 
 
 class _Lines(asyncssh.SSHClientSession[bytes]):
@@ -155,7 +108,7 @@ class SshConnection(asyncssh.SSHClientConnection):
         self.congestion = Congestion()
         self.forwards: dict[int, int] = {}
         """Ports that the server listens on, and the number of the tunnel of each."""
-        self.streams: set[SshClientStream] = set()
+        self.streams: set[SshStream] = set()
         self.tried: list[str] = []
         """What has been asked of this side as proof."""
         self.debug = ""
@@ -205,16 +158,11 @@ class SshConnection(asyncssh.SSHClientConnection):
         super()._cleanup(exc)
         self.drop(self.end_code)
 
-    def _process_stream_at_tunnelkit_open(self, packet: SSHPacket) -> tuple[SshClientStream, None]:
-        text = packet.get_string()
-        packet.check_end()
-        try:
-            message = decode_channel(text)
-        except errors.ProtocolError as error:
-            raise asyncssh.ProtocolError(error.what) from None
-        if self._control is None or not isinstance(message, Open):
+    def _process_stream_at_tunnelkit_open(self, packet: SSHPacket) -> tuple[AcceptedSshStream, None]:
+        request = stream_request(packet)
+        if self._control is None:
             raise asyncssh.ProtocolError("A stream that is none")
-        return self._stream(message)
+        return self._stream(request)
 
     def _process_forwarded_tcpip_open(self, packet: SSHPacket) -> Any:
         packet.get_string()  # the address as it was asked for, or as the server sees it
@@ -229,12 +177,21 @@ class SshConnection(asyncssh.SSHClientConnection):
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, "No such forward")
         return self._stream(Open(0, number, str(Endpoint(visitor, visitor_port))))
 
-    def _stream(self, visit: Open) -> tuple[SshClientStream, None]:
+    def _stream(self, visit: Open) -> tuple[AcceptedSshStream, None]:
         if len(self.streams) >= MAX_STREAMS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, "limit The agent has too many streams")
-        stream = SshClientStream(self, visit)
+        stream = AcceptedSshStream(
+            self.pump, self, visit, on_open=self.user.stream_opened, on_gone=self.streams.discard
+        )
         self.streams.add(stream)
         return stream, None
+
+    def open_stream(self, request: Open) -> OutgoingSshStream:
+        """A stream to leave by the relay, which is asked for it."""
+        stream = OutgoingSshStream(self.pump, self, on_gone=self.streams.discard)
+        self.streams.add(stream)
+        stream.ask(request)
+        return stream
 
     # --- the control channel --------------------------------------------------------------------
 

@@ -31,7 +31,10 @@ _PLAIN = frozenset(
 """Options without a value. Those about agents, X11 and start-up files change nothing here: there are none."""
 
 _VALUED = frozenset({"from", "permitlisten", "permitopen", "expiry-time"})
-"""Options with one. Nothing is ever opened for a client, so ``permitopen`` changes nothing."""
+"""Options with one."""
+
+MAX_OPEN = 1500
+"""Characters of the destinations of one key: they travel to an exit with each stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class KeyRules:
     pty: bool = True
     listen: tuple[tuple[str, str], ...] = ()
     """Host and port patterns of ``permitlisten``; the host is empty where none was given. Empty: anything."""
+    open: tuple[str, ...] = ()
+    """Destinations of ``permitopen``, as rules of the egress proxy have them. Empty: none, unlike sshd."""
 
     def permits(self, host: str, port: int) -> bool:
         """Whether ``host`` (a tunnel's name, or empty) and ``port`` (0: chosen) may be listened at."""
@@ -138,6 +143,7 @@ def _entry(line: str) -> _Entry:
     key = asyncssh.import_public_key(rest)
     forwarding = pty = True
     listen: list[tuple[str, str]] = []
+    destinations: list[str] = []
     entry = _Entry(key, KeyRules())
     for name, value in options:
         match name:
@@ -149,6 +155,8 @@ def _entry(line: str) -> _Entry:
                 pty = not name.startswith("no-")
             case "permitlisten":
                 listen.append(_listen(value))
+            case "permitopen":
+                destinations.append(_destination(value))
             case "from":
                 entry.sources.append(HostPatternList(value))
             case "expiry-time":
@@ -156,7 +164,9 @@ def _entry(line: str) -> _Entry:
                 entry.expires = expires if entry.expires is None else min(entry.expires, expires)
             case _:
                 pass  # about what there is not
-    entry.rules = KeyRules(forwarding, pty, tuple(listen))
+    if sum(map(len, destinations)) > MAX_OPEN:
+        raise ValueError(f"permitopen has more than {MAX_OPEN} characters")
+    entry.rules = KeyRules(forwarding, pty, tuple(listen), tuple(destinations))
     return entry
 
 
@@ -190,6 +200,18 @@ def _listen(value: str) -> tuple[str, str]:
     if port != "*" and not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"permitlisten has no port: {value!r}")
     return host, port if port == "*" else str(int(port))
+
+
+def _destination(value: str) -> str:
+    """``HOST:PORT`` as a rule; both may be ``*``, and an IPv6 address stands in brackets (sshd(8))."""
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"[A-Za-z0-9_.*-]+(/\d+)?|\[[0-9A-Fa-f:.]+(/\d+)?\]", host):
+        raise ValueError(f"permitopen has no host: {value!r}")
+    if port == "*":
+        return host
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"permitopen has no port: {value!r}")
+    return f"{host}:{int(port)}"
 
 
 def _expiry(value: str) -> float:

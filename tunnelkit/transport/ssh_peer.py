@@ -9,6 +9,8 @@ from tunnelkit.transport.ssh_keys import KeyRules
 
 if TYPE_CHECKING:
     from tunnelkit.transport.ssh import SshConnection
+    from tunnelkit.transport.ssh_accept import AcceptedSshStream
+    from tunnelkit.wire.messages import Open
 
 __all__ = ["Login", "SshPeer", "Terminal"]
 
@@ -52,6 +54,9 @@ class SshPeer(Protocol):
 
     def established(self, connection: SshConnection) -> None:
         """The login is complete."""
+
+    def leave(self, request: Open, *, tells: bool) -> AcceptedSshStream:
+        """The client opens a stream itself. ``tells``: whether it wants to hear from where that leaves."""
 
     async def forward(self, host: str, port: int) -> int:
         """Listen; the port. Raises TunnelkitError."""

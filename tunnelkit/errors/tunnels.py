@@ -1,46 +1,8 @@
-"""Every error tunnelkit raises, as one tree.
-
-::
-
-    TunnelkitError
-    ├── InvalidError              your call, option or setting is wrong; nothing was started
-    │   ├── InvalidPortError
-    │   ├── InvalidNameError
-    │   ├── InvalidTargetError
-    │   ├── IdentityFileError     the private key for SSH cannot be used
-    │   └── CertificateFileError  a certificate that a relay should show, or its key, cannot be used
-    ├── AuthError                 the relay does not accept the token
-    │   └── AuthMissingError      a setting that should name who may use the relay is absent or empty
-    ├── RelayError                the relay cannot be used
-    │   ├── RelayUnreachableError
-    │   ├── NotARelayError        something answered, but it is no tunnelkit relay
-    │   ├── CertificateError      TLS to the relay could not be verified
-    │   ├── HostKeyError          SSH to the relay: its host key is not the one that is trusted
-    │   │   └── HostKeyUnknownError
-    │   ├── OutboundProxyError    the proxy between this machine and the relay refused
-    │   └── ProtocolError         the other side broke the protocol
-    ├── RefusedError              the relay is there and said no to this tunnel
-    │   ├── NameTakenError
-    │   ├── PortTakenError
-    │   ├── PortNotAllowedError
-    │   ├── ForwardRefusedError   an SSH server forwards no ports
-    │   └── LimitError
-    ├── ReplacedError             a newer session took this tunnel over
-    ├── ServiceError              the local service behind a tunnel
-    │   ├── ServiceRefusedError
-    │   └── ServiceTimeoutError
-    ├── AddressInUseError         a listening address is not to be had
-    ├── EngineError               the engine process behind Tunnel.create ended
-    └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
-
-An error has a stable ``code`` (what to search for), a ``hint`` (what to do) and the exit status
-with which the command line ends. ``docs/errors.md`` lists them all. The code crosses the wire:
-:func:`from_code` makes the same error again on the other side.
-"""
+"""Errors of relays, agents and tunnels."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from tunnelkit.errors.base import InvalidError, TunnelkitError
 
 __all__ = [
     "AddressInUseError",
@@ -53,10 +15,6 @@ __all__ = [
     "HostKeyError",
     "HostKeyUnknownError",
     "IdentityFileError",
-    "InvalidError",
-    "InvalidNameError",
-    "InvalidPortError",
-    "InvalidTargetError",
     "LimitError",
     "NameTakenError",
     "NotARelayError",
@@ -72,67 +30,7 @@ __all__ = [
     "ServiceRefusedError",
     "ServiceTimeoutError",
     "TunnelTimeoutError",
-    "TunnelkitError",
-    "from_code",
 ]
-
-
-class TunnelkitError(Exception):
-    """Base of all errors of this package.
-
-    ``what`` says what happened, and to what; ``hint`` says what to do about it. Both are one line,
-    made for a person, and never hold a secret.
-    """
-
-    code: ClassVar[str] = "error"
-    exit_status: ClassVar[int] = 1
-    default_hint: ClassVar[str] = ""
-
-    def __init__(self, what: str, *, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = self.default_hint if hint is None else hint
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.hint} [{self.code}]" if self.hint else f"{self.what} [{self.code}]"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (type(self), self.what, self.hint)
-
-
-def _restore(kind: type[TunnelkitError], what: str, hint: str) -> TunnelkitError:
-    return kind(what, hint=hint)
-
-
-class InvalidError(TunnelkitError, ValueError):
-    """A call, an option or a setting that can never work as given."""
-
-    code = "invalid"
-    exit_status = 2
-
-
-class InvalidPortError(InvalidError):
-    """A port that is no port, or 0 where a port has to be named."""
-
-    code = "invalid_port"
-    exit_status = 10
-    default_hint = "Ports are whole numbers from 1 to 65535"
-
-
-class InvalidNameError(InvalidError):
-    """A tunnel name that cannot be a host name label, or is reserved."""
-
-    code = "invalid_name"
-    exit_status = 9
-    default_hint = "A name has 1 to 63 letters, digits and hyphens, and neither starts nor ends with a hyphen"
-
-
-class InvalidTargetError(InvalidError):
-    """A local target that is none of PORT, HOST:PORT, unix:/path or a URL."""
-
-    code = "invalid_target"
-    exit_status = 11
-    default_hint = "A target is PORT, HOST:PORT, unix:/path or http://HOST:PORT"
 
 
 class IdentityFileError(InvalidError):
@@ -329,21 +227,3 @@ class TunnelTimeoutError(TunnelkitError, TimeoutError):
 
     code = "timeout"
     exit_status = 14
-
-
-def _tree(kind: type[TunnelkitError]) -> dict[str, type[TunnelkitError]]:
-    kinds = {kind.code: kind}
-    for child in kind.__subclasses__():
-        kinds.update(_tree(child))
-    return kinds
-
-
-def from_code(code: str, what: str, hint: str | None = None) -> TunnelkitError:
-    """The error that ``code`` names, as received from the other side.
-
-    A code that this version does not know becomes a :class:`RefusedError` that shows it.
-    """
-    kind = _tree(TunnelkitError).get(code)
-    if kind is None:
-        return RefusedError(f"{what} ({code})", hint=hint)
-    return kind(what, hint=hint)

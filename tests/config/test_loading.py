@@ -5,7 +5,6 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from tunnelkit.config import AgentSettings, Masked, RelaySettings, load_agent, load_relay
@@ -18,18 +17,7 @@ from tunnelkit.errors import (
 )
 
 NOTHING: Mapping[str, str] = {}
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory, beside an empty configuration directory of the user."""
-    user = tmp_path / "user"
-    directory = tmp_path / "here"
-    for made in (user, directory):
-        made.mkdir()
-    monkeypatch.setattr(platformdirs, "user_config_path", lambda _: user)
-    monkeypatch.chdir(directory)
-    return directory
+HOST_KEY = "SHA256:" + "A" * 43
 
 
 def write(directory: Path, text: str) -> None:
@@ -42,20 +30,37 @@ def test_without_any_source_the_defaults_hold(here: Path) -> None:
 
 
 def test_sources_come_in_their_order(here: Path) -> None:
-    write(here.parent / "user", 'relay = "ws://user:1"\nca = "/user"\nfingerprint = "user"')
-    write(here, 'relay = "ws://here:1"\nca = "/here"')
-    environ = {"TUNNELKIT_RELAY": "ws://environ:1"}
-    assert load_agent({"relay": "ws://call:1"}, environ=environ).relay == "ws://call:1"
-    settings = load_agent({"relay": None}, environ=environ)
-    assert settings.relay == "ws://environ:1"
-    assert settings.ca == "/here"
-    assert settings.fingerprint == "user"
-    assert load_agent(environ=NOTHING).relay == "ws://here:1"
+    write(here.parent / "user", "[serve]\ngrace = 1\nping_interval = 1\nping_timeout = 1\nstall_timeout = 1")
+    write(here, "[serve]\ngrace = 2\nping_interval = 2\nping_timeout = 2")
+    environ = {"TUNNELKIT_GRACE": "3", "TUNNELKIT_PING_INTERVAL": "3"}
+    settings = load_relay({"grace": 4, "domain": None}, environ=environ)
+    times = (settings.grace, settings.ping_interval, settings.ping_timeout, settings.stall_timeout)
+    assert times == (4, 3, 2, 1)
 
 
-def test_an_empty_relay_asks_for_the_embedded_one(here: Path) -> None:
+def test_the_relay_may_be_named_anywhere(here: Path) -> None:
+    write(here.parent / "user", 'relay = "ws://user:1"')
+    assert load_agent(environ=NOTHING).relay == "ws://user:1"
     write(here, 'relay = "ws://here:1"')
-    assert load_agent({"relay": ""}, environ=NOTHING).relay == ""
+    assert load_agent(environ=NOTHING).relay == "ws://here:1"
+    environ = {"TUNNELKIT_RELAY": "ws://environ:1"}
+    assert load_agent(environ=environ).relay == "ws://environ:1"
+    assert load_agent({"relay": "ws://call:1"}, environ=environ).relay == "ws://call:1"
+
+
+def test_a_word_asks_for_the_embedded_relay(here: Path) -> None:
+    write(here, 'relay = "ws://here:1"')
+    assert load_agent({"relay": "local"}, environ=NOTHING).relay == ""
+    assert load_agent(environ={"TUNNELKIT_RELAY": "local"}).relay == ""
+
+
+def test_an_empty_relay_is_refused_by_its_source(here: Path) -> None:
+    for given, environ in (({"relay": ""}, {}), ({}, {"TUNNELKIT_RELAY": " "})):
+        with pytest.raises(InvalidError, match=r"(--relay|TUNNELKIT_RELAY): Empty. .* 'local'"):
+            load_agent(given, environ=environ)
+    write(here, 'relay = ""')
+    with pytest.raises(InvalidError, match=r"tunnelkit.toml:1: relay: Empty"):
+        load_agent(environ=NOTHING)
 
 
 def test_the_relay_has_a_table_of_its_own(here: Path) -> None:
@@ -133,7 +138,7 @@ def test_a_source_with_either_form_of_the_token_decides(here: Path) -> None:
     (here / "token").write_text("filed")
     environ = {"TUNNELKIT_TOKEN": "environ"}
     assert load_agent({"token_file": "token"}, environ=environ).token == Masked("filed")
-    write(here, 'token_file = "token"')
+    write(here.parent / "user", 'token_file = "token"')
     settings = load_agent(environ=environ)
     assert (settings.token, settings.token_file) == (Masked("environ"), "")
 
@@ -204,13 +209,15 @@ def test_open_and_a_token_contradict_each_other(here: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('relya = "ws://x:1"', r"'relya' in .*tunnelkit.toml. Is it 'relay'\?"),
-        ('[serve]\ndomian = "x"', r"'domian' in .*\[serve\]. Is it 'domain'\?"),
-        ("quux = 1", "relay, token, token_file, ca, fingerprint, .*serve"),
+        ('relya = "ws://x:1"', r"tunnelkit.toml:1: .* 'relya'. Is it 'relay'\?"),
+        ('[serve]\ndomian = "x"', r"tunnelkit.toml:2: .* 'domian' in \[serve\]. Is it 'domain'\?"),
+        ("quux = 1", "relay, token, token_file, ca, fingerprint, .*serve, egress, exit, zones"),
         ("serve = 1", "not a table"),
-        ("relay =", "not a TOML file"),
-        ("relay = 5", r"tunnelkit.toml: relay: Not a text"),
-        ('relay = "https://x"', r"tunnelkit.toml: relay: .*wss://"),
+        ("zones = 1", "zones is not a table"),
+        ("zones.eu = 1", r"zones.eu is not a table. Write \[zones.eu\]"),
+        ("\n\nrelay =", "tunnelkit.toml:3: This is not TOML: "),
+        ("\nrelay = 5", r"tunnelkit.toml:2: relay: Not a text"),
+        ('relay = "https://x"', r"tunnelkit.toml:1: relay: .*wss://"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(here: Path, text: str, message: str) -> None:
@@ -281,10 +288,10 @@ def test_settings_are_frozen(kind: type) -> None:
 
 
 def test_what_ssh_needs_is_read_from_beside_the_file_and_from_the_environment(here: Path) -> None:
-    write(here, 'relay = "ssh://me@relay:2222"\nidentity_file = "key"\nhost_key = "SHA256:abc"')
+    write(here, 'relay = "ssh://me@relay:2222"\nidentity_file = "key"\nhost_key = "' + HOST_KEY + '"')
     environ = {"TUNNELKIT_KNOWN_HOSTS": "~/hosts", "TUNNELKIT_PING_INTERVAL": "5"}
     settings = load_agent(environ=environ, directory=here)
     assert settings.relay == "ssh://me@relay:2222"
     assert settings.identity_file == str(here / "key")
     assert settings.known_hosts == str(Path("~/hosts").expanduser())
-    assert (settings.host_key, settings.ping_interval, settings.ping_timeout) == ("SHA256:abc", 5.0, 20.0)
+    assert (settings.host_key, settings.ping_interval, settings.ping_timeout) == (HOST_KEY, 5.0, 20.0)
