@@ -15,18 +15,27 @@ from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from tunnelkit.agent import Agent
+    from tunnelkit.functions import App, Function, FunctionCall, Retries, gather
     from tunnelkit.relay import Relay
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
-__all__ = ["Agent", "Forwarding", "Relay", "Tunnel", "__version__", "errors", "forward"]
+__all__ = [
+    "Agent", "App", "Forwarding", "Function", "FunctionCall", "Relay", "Retries", "Tunnel", "__version__",
+    "errors", "forward", "gather",
+]  # fmt: skip
 __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
+    "App": "tunnelkit.functions",
     "Forwarding": "tunnelkit.tunnel",
+    "Function": "tunnelkit.functions",
+    "FunctionCall": "tunnelkit.functions",
     "Relay": "tunnelkit.relay",
+    "Retries": "tunnelkit.functions",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
+    "gather": "tunnelkit.functions",
 }
 
 

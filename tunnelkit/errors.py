@@ -26,6 +26,13 @@
     │   └── ServiceTimeoutError
     ├── AddressInUseError         a listening address is not to be had
     ├── EngineError               the engine process behind Tunnel.create ended
+    ├── NotFoundError             something that was named does not exist
+    ├── FunctionError             a call of a function
+    │   ├── RemoteError           its process died, or its exception could not be brought here
+    │   ├── FunctionTimeoutError  (also a TimeoutError) it took longer than it may, and was ended
+    │   ├── CallTimeoutError      (also a TimeoutError) its result was not there in time
+    │   ├── CallCancelledError    it was cancelled
+    │   └── SerializationError    an argument, a result or the function itself cannot be sent
     └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
 
 An error has a stable ``code`` (what to search for), a ``hint`` (what to do) and the exit status
@@ -41,8 +48,12 @@ __all__ = [
     "AddressInUseError",
     "AuthError",
     "AuthMissingError",
+    "CallCancelledError",
+    "CallTimeoutError",
     "CertificateError",
     "EngineError",
+    "FunctionError",
+    "FunctionTimeoutError",
     "InvalidError",
     "InvalidNameError",
     "InvalidPortError",
@@ -50,6 +61,7 @@ __all__ = [
     "LimitError",
     "NameTakenError",
     "NotARelayError",
+    "NotFoundError",
     "OutboundProxyError",
     "PortNotAllowedError",
     "PortTakenError",
@@ -57,7 +69,9 @@ __all__ = [
     "RefusedError",
     "RelayError",
     "RelayUnreachableError",
+    "RemoteError",
     "ReplacedError",
+    "SerializationError",
     "ServiceError",
     "ServiceRefusedError",
     "ServiceTimeoutError",
@@ -279,6 +293,57 @@ class TunnelTimeoutError(TunnelkitError, TimeoutError):
 
     code = "timeout"
     exit_status = 14
+
+
+class NotFoundError(TunnelkitError):
+    """Something that was named does not exist."""
+
+    code = "not_found"
+    exit_status = 22
+
+
+class FunctionError(TunnelkitError):
+    """A call of a function did not come to its end."""
+
+    code = "function"
+    exit_status = 40
+
+
+class RemoteError(FunctionError):
+    """The process of a function died, or raised what cannot be brought here."""
+
+    code = "remote"
+    exit_status = 40
+
+
+class FunctionTimeoutError(FunctionError, TimeoutError):
+    """A call took longer than its function may, and was ended."""
+
+    code = "function_timeout"
+    exit_status = 41
+    default_hint = "Give the function more with timeout=, or less to do"
+
+
+class CallTimeoutError(FunctionError, TimeoutError):
+    """The result of a call was not there in time. The call goes on."""
+
+    code = "call_timeout"
+    exit_status = 41
+
+
+class CallCancelledError(FunctionError):
+    """The call was cancelled."""
+
+    code = "call_cancelled"
+    exit_status = 42
+
+
+class SerializationError(FunctionError):
+    """A function, an argument or a result cannot be sent to another process."""
+
+    code = "serialization"
+    exit_status = 43
+    default_hint = "Files, sockets, locks and connections stay in their process: make them in the function"
 
 
 def _tree(kind: type[TunnelkitError]) -> dict[str, type[TunnelkitError]]:
