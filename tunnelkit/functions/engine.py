@@ -20,7 +20,7 @@ from tunnelkit.functions.messages import Kind, Outcome
 from tunnelkit.functions.scheduler import Scheduler
 from tunnelkit.functions.spec import Spec
 
-__all__ = ["Engine", "Pending", "engine", "known", "known_keys", "register"]
+__all__ = ["Engine", "Pending", "close", "engine", "known", "known_keys", "register"]
 
 END_TIME = 5.0
 """Seconds for the processes to be gone at the program's end."""
@@ -216,7 +216,7 @@ class _Program:
             after_in_parent=self._lock.release,
             after_in_child=self._forked,
         )
-        atexit.register(self._at_exit)
+        atexit.register(self.close)
 
     def engine(self) -> Engine:
         if (link := child.parent()) is not None:
@@ -230,9 +230,11 @@ class _Program:
         self._engine = None
         self._lock.release()
 
-    def _at_exit(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
+    def close(self) -> None:
+        with self._lock:
+            last, self._engine = self._engine, None
+        if last is not None:
+            last.close()
 
 
 def _ignore(job: Job) -> None: ...
@@ -275,3 +277,8 @@ def known(key: str) -> Spec:
             f"The program has no function {key}",
             hint="Functions are declared in the program itself, or in a module that it imports",
         ) from None
+
+
+def close() -> None:
+    """End all calls and processes; the next call starts anew."""
+    _program.close()

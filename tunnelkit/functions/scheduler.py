@@ -44,7 +44,7 @@ class Scheduler:
         self._warm = Warm(places, self)
         self._jobs: dict[int, Job] = {}
         self._ended: dict[int, Job] = {}
-        self._serving: dict[int, asyncio.Task[None]] = {}
+        self._serving: dict[int, asyncio.Task[Outcome]] = {}
         self._running: dict[Runner, Job] = {}
         self._made: dict[Runner, dict[int, Follower]] = {}
         """For each process, the calls that it follows."""
@@ -55,7 +55,9 @@ class Scheduler:
     def submit(self, job: Job) -> None:
         """Have ``job`` run as soon as there is a place."""
         self._jobs[job.number] = job
-        self._serving[job.number] = self._tasks.spawn(self._serve(job), job.spec.name)
+        serving = self._tasks.spawn(self._serve(job), job.spec.name)
+        self._serving[job.number] = serving
+        serving.add_done_callback(lambda task: self._settle(job, task))
         self._on_change(job)
 
     def find(self, number: int) -> Job:
@@ -70,14 +72,18 @@ class Scheduler:
         if (serving := self._serving.get(number)) is not None:
             serving.cancel()
 
-    async def _serve(self, job: Job) -> None:
+    async def _serve(self, job: Job) -> Outcome:
         try:
-            outcome = await self._attempts(job)
-        except asyncio.CancelledError:  # by `cancel` or `close`, whose outcome is the same
+            return await self._attempts(job)
+        except Exception as error:  # noqa: BLE001 - the task boundary: it is raised where the result is wanted
+            return outcome_of_error(error)
+
+    def _settle(self, job: Job, serving: asyncio.Task[Outcome]) -> None:
+        if serving.cancelled():
             error = CallCancelledError(f"The call of {job.spec.name} was cancelled")
             outcome = outcome_of_error(error, text="")
-        except Exception as error:  # noqa: BLE001 - the task boundary: it is raised where the result is wanted
-            outcome = outcome_of_error(error)
+        else:
+            outcome = serving.result()
         del self._serving[job.number], self._jobs[job.number]
         self._ended[job.number] = job
         if len(self._ended) > KEPT:
