@@ -34,8 +34,9 @@ format: setup ## repair what can be repaired
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup ## the benchmarks, in a few minutes
-	$(BIN)/python -m benchmarks --quick
+bench: setup ## the benchmarks, in a few minutes; results are in build/benchmarks
+	@scripts/system-packages
+	$(BIN)/python -m benchmarks --quick --out build/benchmarks
 
 wheel: setup ## dist/*.whl and dist/*.tar.gz
 	$(BIN)/python -m build

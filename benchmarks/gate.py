@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from benchmarks.model import BenchmarkError
-from benchmarks.report import NOTHING, OURS, number, table
+from benchmarks.model import BenchmarkError, Peer
+from benchmarks.report import NOTHING, number, table
 from benchmarks.runner import Results
-from benchmarks.spread import spread
 
 TARGETS = Path(__file__).with_name("targets.toml")
+
+EVERY_TUNNEL = "every tunnel"  # as a reference: each tunnel that is not ours, one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on a median of ours, or on its ratio to a peer's; exactly one of the two is set."""
+    """A bound on a median of ours, or on its ratio to another median of the run.
+
+    That is the same case of the peer ``reference``, or the case ``reference_case`` of ours; at most
+    one of the two is set. Exactly one of ``least`` and ``most`` is.
+    """
 
     what: str
     scenario: str
     case: str
     metric: str
+    peer: str = "tunnelkit"
     reference: str | None = None
+    reference_case: str | None = None
     least: float | None = None
     most: float | None = None
 
     def __post_init__(self) -> None:
         if (self.least is None) == (self.most is None):
             raise BenchmarkError(f"target {self.what!r} needs one of least and most")
+        if self.reference and self.reference_case:
+            raise BenchmarkError(f"target {self.what!r} has two references")
 
     def met_by(self, value: float) -> bool:
         if self.least is not None:
@@ -39,14 +48,15 @@ class Target:
 
     def bound(self) -> str:
         sign, value = ("≥", self.least) if self.most is None else ("≤", self.most)
-        return f"{sign} {value:g}" + (f" × {self.reference}" if self.reference else "")
+        reference = self.reference or self.reference_case
+        return f"{sign} {value:g}" + (f" × {reference}" if reference else "")
 
 
 class State(StrEnum):
     MET = "met"
     SHORT = "short"
     UNMEASURED = "not measured"  # and it should have been: as bad as short
-    ABSENT = "peer missing"  # the peer it is measured by is not installed
+    ABSENT = "peer missing"  # the peer it is measured by is not installed: bad for a release
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +65,8 @@ class Verdict:
     state: State
     value: float | None = None
 
-    @property
-    def fails(self) -> bool:
-        return self.state in {State.SHORT, State.UNMEASURED}
+    def fails(self, *, release: bool) -> bool:
+        return self.state in {State.SHORT, State.UNMEASURED} or (release and self.state is State.ABSENT)
 
 
 def load(path: Path = TARGETS) -> list[Target]:
@@ -69,20 +78,37 @@ def load(path: Path = TARGETS) -> list[Target]:
         raise BenchmarkError(f"{path}: {error}") from error
 
 
+def expand(targets: Iterable[Target], peers: Collection[Peer]) -> Iterator[Target]:
+    """Those whose reference is every tunnel become one for each."""
+    for target in targets:
+        if target.reference != EVERY_TUNNEL:
+            yield target
+            continue
+        for peer in peers:
+            if peer.hops >= 2 and not peer.ours:
+                yield replace(target, reference=peer.name)
+
+
 def judge(
-    targets: Iterable[Target], results: Results, scenarios: Collection[str], peers: Collection[str]
+    targets: Iterable[Target],
+    results: Results,
+    scenarios: Collection[str],
+    peers: Collection[str],
+    *,
+    release: bool = False,
 ) -> list[Verdict]:
-    """A verdict on each target whose scenario and peers were asked for."""
+    """A verdict on each target whose scenario and peers were asked for; for a release, on all of them."""
     return [
         _judge(target, results)
         for target in targets
-        if target.scenario in scenarios and {OURS, target.reference or OURS} <= set(peers)
+        if release
+        or (target.scenario in scenarios and {target.peer, target.reference or target.peer} <= set(peers))
     ]
 
 
-def render(verdicts: Iterable[Verdict]) -> str:
+def render(verdicts: Sequence[Verdict], *, release: bool = False) -> str:
     """The verdicts as a table, what fell short first."""
-    ordered = sorted(verdicts, key=lambda verdict: not verdict.fails)
+    ordered = sorted(verdicts, key=lambda verdict: not verdict.fails(release=release))
     rows = [
         [
             verdict.target.what,
@@ -98,13 +124,17 @@ def render(verdicts: Iterable[Verdict]) -> str:
 def _judge(target: Target, results: Results) -> Verdict:
     if target.reference in results.missing:
         return Verdict(target, State.ABSENT)
-    ours = results.values(target.scenario, target.case, OURS, target.metric)
-    if not ours:
+    value = results.median(target.scenario, target.case, target.peer, target.metric)
+    if value is None:
         return Verdict(target, State.UNMEASURED)
-    value = spread(ours).median
-    if target.reference is not None:
-        theirs = results.values(target.scenario, target.case, target.reference, target.metric)
-        if not theirs or not (reference := spread(theirs).median):
+    if target.reference or target.reference_case:
+        reference = results.median(
+            target.scenario,
+            target.reference_case or target.case,
+            target.reference or target.peer,
+            target.metric,
+        )
+        if not reference:
             return Verdict(target, State.UNMEASURED)
         value /= reference
     return Verdict(target, State.MET if target.met_by(value) else State.SHORT, value)

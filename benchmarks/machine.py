@@ -21,6 +21,7 @@ TOOLS = {
     "wrk": ("wrk", "--version"),
     "iperf3": ("iperf3", "--version"),
     "nginx": ("nginx", "-v"),
+    "strace": ("strace", "--version"),
 }
 
 # The kernel's limits that loopback figures depend on.
@@ -33,7 +34,7 @@ SYSCTL = (
     "net/ipv4/tcp_wmem",
 )
 
-_VERSION = re.compile(r"\d+\.\d+[\w.+~-]*")
+_VERSION = re.compile(r"(?<![\d:])\d+\.\d+[\w.+~-]*")  # and not the seconds of a build's time
 
 
 def about(peers: Iterable[Peer]) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def version(command: tuple[str, ...]) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     # Beyond its first lines a program talks of other things than itself.
-    lines = (done.stdout + done.stderr).splitlines()[:2]
+    lines = (done.stdout + done.stderr).splitlines()[:3]
     match = _VERSION.search("\n".join(lines))
     return match[0] if match else "unknown"
 

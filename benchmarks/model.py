@@ -28,12 +28,31 @@ class Mode(StrEnum):
     TCP = "tcp"
 
 
+class Security(StrEnum):
+    """What an observer of the bytes between a peer's two ends is up against."""
+
+    PLAIN = "plain"
+    TLS = "TLS"
+    SSH = "SSH"
+    NOISE = "Noise"
+
+
 class Address(NamedTuple):
     host: str
     port: int
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+class Fleet(NamedTuple):
+    """A relay that further agents can be put on."""
+
+    address: Address
+    """Where visitors of the first agent's tunnel connect."""
+    join: Callable[[Launcher, int, int], None]
+    """``join(launch, agents, tunnels)``: start that many agents with that many tunnels each, and wait
+    until all of them are up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +65,22 @@ class Peer:
 
     name: str
     about: str
-    security: str  # what an observer of the carried bytes is up against: plain, TLS, SSH
+    security: Security
     modes: frozenset[Mode]
     start: Callable[[Launcher, Mode, Address], Address]
+    hops: int
+    """Processes on a visitor's way; from two on it is a tunnel."""
     programs: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
+    ours: bool = False
+    quick: bool = False
+    """Part of the quick set, where the peers are not named."""
+    reconnects: bool = False
+    """Whether its agent comes back by itself; its ``start`` then gives its relay to ``Launcher.serve``."""
+    fleet: Callable[[Launcher, Mode, Address], Fleet] | None = None
+    """Like ``start``, for scenarios that add agents."""
+    library: Callable[[Launcher, Address, bool], Address] | None = None
+    """Starts a program that opens a TCP tunnel in one call of a library, and is busy or waits."""
 
     def mode_for(self, wanted: Mode) -> Mode | None:
         """The mode to start it in; HTTP can be carried as TCP, but not the other way round."""
@@ -64,12 +94,21 @@ class Metric:
     name: str
     title: str
     spread: bool = False
+    less: bool = False
+    """Whether less is better."""
 
 
 Metrics = Mapping[str, float]
 
 # The metrics of each case, as they are measured.
 Measured = Generator[tuple[str, Metrics]]
+
+# The metric that a growth curve is drawn over.
+COUNT = "count"
+
+
+def _any(_peer: Peer) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +127,39 @@ class Scenario:
     note: str
     programs: tuple[str, ...] = ()
     one_core: bool = False
-    quick: bool = True  # part of the quick set
+    rounds: int = 5
+    quick: int = 3
+    """Rounds in the quick set; 0: not part of it."""
+    fits: Callable[[Peer], bool] = _any
+    """Which peers can be measured, apart from the mode."""
+    starts: bool = True
+    """Whether the peer is started for it; otherwise ``measure`` does it, on the service's address."""
+    curve: str = ""
+    """What is counted, where the cases are the points of a growth curve."""
+
+    def takes(self, peer: Peer) -> bool:
+        return peer.mode_for(self.mode) is not None and self.fits(peer)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is measured. ``seconds`` is the length of one measurement."""
+    """How much is measured. ``seconds`` is the length of one measurement, the rest are counts."""
 
-    rounds: int = 5
+    rounds: int | None = None
+    """None: as many as each scenario says."""
     seconds: int = 3
-    streams: int = 2000  # idle streams held open
+    streams: int = 2000
+    """Idle streams held open."""
+    agents: int = 2000
+    """Idle agents on one relay."""
+    tunnels: int = 5000
+    """Registered tunnels at the end of the growth curve."""
+    visitors: int = 1000
+    """Visitors at once at the end of theirs."""
     quick: bool = False
+
+    def rounds_of(self, scenario: Scenario) -> int:
+        return self.rounds or (scenario.quick or 1 if self.quick else scenario.rounds)
 
 
 @dataclass(frozen=True, slots=True)

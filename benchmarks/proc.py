@@ -21,6 +21,7 @@ class Stat(NamedTuple):
     parent: int
     session: int
     cpu_ticks: int  # its own and those of its children that have been waited for
+    system_ticks: int  # those of them that the kernel took
     start_time: int  # ticks since boot
 
 
@@ -39,6 +40,7 @@ def parse_stat(text: str) -> Stat:
         parent=int(fields[1]),
         session=int(fields[3]),
         cpu_ticks=sum(map(int, fields[11:15])),
+        system_ticks=int(fields[12]) + int(fields[14]),
         start_time=int(fields[19]),
     )
 
@@ -101,18 +103,27 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(stat.cpu_ticks for stat in stats if stat) / TICKS
 
 
+def system_seconds(pids: Iterable[int]) -> float:
+    """The kernel's part of ``cpu_seconds``."""
+    stats = map(_stat, pids)
+    return sum(stat.system_ticks for stat in stats if stat) / TICKS
+
+
 def machine_cpu_seconds() -> float:
     return parse_machine_cpu((PROC / "stat").read_text())
 
 
 def memory(pids: Iterable[int]) -> int:
-    """Proportional set size (PSS) in bytes: a page that n processes share counts 1/n for each."""
+    """Proportional set size (PSS) in bytes: a page that n processes share counts 1/n for each.
+
+    Who has ended meanwhile has none.
+    """
     return sum(map(_pss, pids))
 
 
 def descriptors(pids: Iterable[int]) -> int:
     """Open file descriptors."""
-    return sum(1 for pid in pids for _ in (PROC / str(pid) / "fd").iterdir())
+    return sum(map(_descriptors, pids))
 
 
 def socket_use() -> SocketUse:
@@ -120,7 +131,17 @@ def socket_use() -> SocketUse:
 
 
 def _pss(pid: int) -> int:
-    return parse_pss((PROC / str(pid) / "smaps_rollup").read_text())
+    try:
+        return parse_pss((PROC / str(pid) / "smaps_rollup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _descriptors(pid: int) -> int:
+    try:
+        return sum(1 for _ in (PROC / str(pid) / "fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _stat(pid: int) -> Stat | None:

@@ -7,6 +7,7 @@ CPU and memory can be attributed to it.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import random
 import re
@@ -17,7 +18,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -38,6 +40,10 @@ LISTENING_PORTS = range(20_000, 32_000)
 
 # Servers live outside an ordinary user's path.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+# The harness is on the same machine as what it asks: no proxy of the environment's.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def find(program: str) -> str | None:
@@ -133,6 +139,37 @@ class Process:
             time.sleep(POLL)
         raise BenchmarkError(f"nothing accepts at {address}:\n{self.describe()}")
 
+    def expect_answer(
+        self, address: Address, path: str = "/", *, host: str = "", containing: str = ""
+    ) -> None:
+        """Wait until a GET of ``path`` is answered with 200 and a body that has ``containing``."""
+        request = urllib.request.Request(f"http://{address}{path}", headers={"Host": host or str(address)})
+        deadline = time.monotonic() + READY
+        while self.running and time.monotonic() < deadline:
+            with (
+                contextlib.suppress(OSError, http.client.HTTPException),
+                _DIRECTLY.open(request, timeout=READY) as answer,
+            ):
+                if containing in answer.read(OUTPUT_KEPT).decode(errors="replace"):
+                    return
+            time.sleep(POLL)
+        raise BenchmarkError(f"no good answer of http://{address}{path}:\n{self.describe()}")
+
+    def kill(self) -> None:
+        """End it and all its descendants at once, as a crash would."""
+        _signal(proc.families([self.pid]) if self.running else [], signal.SIGKILL)
+        self._popen.wait()
+
+    def interrupt(self, timeout: float = READY) -> None:
+        """Send it what Ctrl-C would, and wait until it has ended."""
+        _signal([self.pid], signal.SIGINT)
+        try:
+            self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise BenchmarkError(f"does not end:\n{self.describe()}") from None
+        for reader in self._readers:
+            reader.join(GRACE)
+
     def result(self, timeout: float) -> str:
         """Its whole standard output, once it has ended by itself with status 0."""
         try:
@@ -169,11 +206,28 @@ class Process:
             self._written.notify_all()
 
 
+class Server:
+    """A process that can be killed, and started again as it was."""
+
+    def __init__(self, start: Callable[[], Process]) -> None:
+        self._start = start
+        self._process = start()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def start_again(self) -> None:
+        """Returns once it is ready."""
+        self._process = self._start()
+
+
 class Launcher:
     """The processes of one part, and a directory for their files; all gone after the ``with``."""
 
     def __init__(self) -> None:
         self._processes: list[Process] = []
+        self.server: Server | None = None
+        """What ``serve`` started."""
 
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True)
@@ -197,12 +251,20 @@ class Launcher:
         self._processes.append(process)
         return process
 
+    def serve(self, start: Callable[[], Process]) -> None:
+        """Start the part that a crash is played with; ``start`` returns once it is ready."""
+        self.server = Server(start)
+
     def write(self, name: str, text: str) -> str:
         """A file for these processes alone; returns its path."""
         path = self.directory / name
         path.touch(mode=0o600)
         path.write_text(text)
         return str(path)
+
+    def families(self) -> list[list[int]]:
+        """The running processes that were started here, in that order, each with its descendants."""
+        return [proc.families([process.pid]) for process in self._processes if process.running]
 
     def pids(self) -> list[int]:
         """Every running process that was started here, with all their descendants."""

@@ -8,15 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.model import Metric, Peer, Scenario, Settings
+from benchmarks.model import BenchmarkError, Metric, Peer, Sample, Scenario, Settings
 from benchmarks.runner import Results
 from benchmarks.spread import spread
 from benchmarks.stage import OTHERS
 
-OURS = "tunnelkit"
-
 # Raised when a reader of the JSON has to change.
-FORMAT = 1
+FORMAT = 2
 
 NOTHING = "–"
 
@@ -33,16 +31,16 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, aligned for the terminal; the first two columns are text."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 2) -> str:
+    """A Markdown table, aligned for the terminal; the first ``text`` columns are not numbers."""
     lines = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width if at < 2 else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
+    rule = ["-" * width if at < text else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
     lines.insert(1, rule)
     return "\n".join(
         "| "
         + " | ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
+            cell.ljust(width) if at < text else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         + " |"
@@ -60,18 +58,17 @@ def render(
     """The whole report in Markdown."""
     parts = [
         "# Benchmarks",
-        (
-            f"{about['started']}. {settings.rounds} rounds of {settings.seconds} s a measurement, "
-            "peers in turn; median (lowest–highest)."
-        ),
-        _machine(about),
+        (f"{about['started']}. {settings.seconds} s a measurement, peers in turn; median (lowest–highest)."),
+        machine(about),
         _others(results),
-        *(_section(scenario, peers, results) for scenario in scenarios),
+        *(_section(scenario, peers, settings, results) for scenario in scenarios),
     ]
     missing = [peer.name for peer in peers if peer.name in results.missing]
     if missing:
         lines = [f"- {name}: {results.missing[name]} is not installed" for name in missing]
         parts += ["## Missing", "\n".join(lines)]
+    if left_out := about.get("left_out"):
+        parts.append(f"Not in the quick set: {', '.join(left_out)}. `--peer` measures them.")
     for name, output in results.failed.items():
         parts += [f"## Did not come up: {name}", _quote(output)]
     if results.interrupted:
@@ -81,26 +78,48 @@ def render(
 
 def write(
     directory: Path,
-    markdown: str,
     settings: Settings,
     about: Mapping[str, Any],
     results: Results,
 ) -> None:
-    """Write ``results.md`` and ``results.json`` with every sample. ``OSError`` where it cannot."""
+    """Write ``results.json`` with every sample, a line each. ``OSError`` where it cannot."""
     document = {"format": FORMAT, **about, "settings": asdict(settings), **asdict(results)}
-    (directory / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    (directory / "results.md").write_text(markdown)
+    samples = ",\n".join(json.dumps(sample) for sample in document.pop("samples"))
+    rest = json.dumps(document, indent=1).removesuffix("\n}")
+    text = f'{rest},\n "samples": [\n{samples}\n]\n}}\n'
+    unfinished = directory / "results.json.new"
+    unfinished.write_text(text)
+    unfinished.replace(directory / "results.json")  # all of it or none, whenever the run is cut off
 
 
-def _machine(about: Mapping[str, Any]) -> str:
-    machine = about["machine"]
+def read(path: Path) -> tuple[Settings, dict[str, Any], Results]:
+    """What ``write`` wrote. ``BenchmarkError`` where it is something else."""
+    try:
+        document = json.loads(path.read_text())
+        if document.pop("format") != FORMAT:
+            raise BenchmarkError(f"{path} is of another format than {FORMAT}: measure again")
+        settings = Settings(**document.pop("settings"))
+        results = Results(
+            samples=[Sample(**sample) for sample in document.pop("samples")],
+            missing=document.pop("missing"),
+            failed=document.pop("failed"),
+            interrupted=document.pop("interrupted"),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{path}: {error!r}") from error
+    return settings, document, results
+
+
+def machine(about: Mapping[str, Any]) -> str:
+    """The machine and all versions, in a sentence each."""
+    where = about["machine"]
     versions = {
-        **machine["load_and_services"],
+        **where["load_and_services"],
         **{name: peer["version"] for name, peer in about["peers"].items()},
     }
     return (
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory']}, "
-        f"{machine['system']}, Linux {machine['kernel']}, {machine['python']}, {machine['loop']}. "
+        f"{where['cores']} cores ({where['processor']}), {where['memory']}, "
+        f"{where['system']}, Linux {where['kernel']}, {where['python']}, {where['loop']}. "
         + ", ".join(f"{name} {version}" for name, version in versions.items() if version)
         + "."
     )
@@ -118,16 +137,21 @@ def _others(results: Results) -> str:
     )
 
 
-def _section(scenario: Scenario, peers: Sequence[Peer], results: Results) -> str:
+def _section(scenario: Scenario, peers: Sequence[Peer], settings: Settings, results: Results) -> str:
     """A scenario's tables, one a case, with what a reader has to know beside them."""
-    parts = [f"## {scenario.name}: {scenario.title}", scenario.note]
+    rounds = settings.rounds_of(scenario)
+    counted = f"{rounds} round{'s' if rounds > 1 else ''}."
+    parts = [f"## {scenario.name}: {scenario.title}", f"{scenario.note} {counted}"]
     if scenario.name in results.missing:
         parts.append(f"Not measured: {results.missing[scenario.name]} is not installed.")
     for case in results.cases(scenario.name):
-        parts += [f"### {case}", _case(scenario, case, peers, results)]
+        parts += [f"### {case}", case_table(scenario, case, peers, results)]
     unable = [peer.name for peer in peers if peer.mode_for(scenario.mode) is None]
     if unable:
         parts.append(f"Not for {scenario.mode}: {', '.join(unable)}.")
+    others = [peer.name for peer in peers if peer.name not in unable and not scenario.takes(peer)]
+    if others:
+        parts.append(f"Not for this: {', '.join(others)}.")
     for sample in results.errors(scenario.name):
         parts.append(f"{sample.peer}, round {sample.round}, failed:\n\n{_quote(sample.error or '')}")
     for peer in peers:
@@ -140,31 +164,31 @@ def _section(scenario: Scenario, peers: Sequence[Peer], results: Results) -> str
     return "\n\n".join(parts)
 
 
-def _case(scenario: Scenario, case: str, peers: Sequence[Peer], results: Results) -> str:
-    head = ["peer", "security", *(metric.title for metric in scenario.metrics), f"{OURS} ÷ it"]
-    ours = _median(results, scenario, case, OURS)
-    level = next((peer.security for peer in peers if peer.name == OURS), None)
+def case_table(scenario: Scenario, case: str, peers: Sequence[Peer], results: Results) -> str:
+    """One case of a scenario: a row for each peer."""
+    metric = scenario.metrics[0].name
     rows = []
     for peer in peers:
-        theirs = _median(results, scenario, case, peer.name)
+        theirs = results.median(scenario.name, case, peer.name, metric)
         if theirs is None:
             continue
-        # Only what gives the same security is compared.
-        comparable = ours is not None and theirs and peer.security == level
+        ours = _ours(scenario, case, peer, peers, results)
         rows.append(
             [
                 f"{peer.name} ({peer.about})",
                 peer.security,
                 *(_cell(metric, results, scenario, case, peer) for metric in scenario.metrics),
-                f"{ours / theirs:.2f}" if comparable and ours is not None else NOTHING,
+                NOTHING if ours is None or not theirs else f"{ours / theirs:.2f}",
             ]
         )
-    return table(head, rows)
+    return table(["peer", "security", *(m.title for m in scenario.metrics), "ours ÷ it"], rows)
 
 
-def _median(results: Results, scenario: Scenario, case: str, peer: str) -> float | None:
-    values = results.values(scenario.name, case, peer, scenario.metrics[0].name)
-    return spread(values).median if values else None
+def _ours(scenario: Scenario, case: str, peer: Peer, peers: Sequence[Peer], results: Results) -> float | None:
+    """The median of ours that gives the same security: nothing else is compared."""
+    of_that_level = (ours.name for ours in peers if ours.ours and ours.security is peer.security)
+    name = next(of_that_level, "")
+    return results.median(scenario.name, case, name, scenario.metrics[0].name)
 
 
 def _cell(metric: Metric, results: Results, scenario: Scenario, case: str, peer: Peer) -> str:

@@ -17,6 +17,7 @@ from benchmarks.model import (
     Settings,
 )
 from benchmarks.processes import Launcher, find
+from benchmarks.spread import spread
 from benchmarks.stage import Stage
 
 
@@ -52,6 +53,11 @@ class Results:
             and metric in sample.metrics
         ]
 
+    def median(self, scenario: str, case: str, peer: str, metric: str) -> float | None:
+        """Of all rounds; None where there is none."""
+        values = self.values(scenario, case, peer, metric)
+        return spread(values).median if values else None
+
     def errors(self, scenario: str) -> list[Sample]:
         """The samples of a scenario that could not be taken."""
         return [s for s in self.samples if s.scenario == scenario and s.error is not None]
@@ -62,20 +68,25 @@ def run(
     peers: Sequence[Peer],
     settings: Settings,
     say: Callable[[str], None],
+    keep: Callable[[Results], None],
 ) -> Results:
-    """Measure. An interrupt ends it early and keeps what has been measured."""
+    """Measure. An interrupt ends it early and keeps what has been measured.
+
+    ``keep`` gets what there is after each round, so that not even a crash loses more than one.
+    """
     results = Results()
     present = [peer for peer in peers if _has(peer.name, peer.programs, results)]
     try:
         for scenario in scenarios:
             if not _has(scenario.name, scenario.programs, results):
                 continue
-            for number in range(1, settings.rounds + 1):
+            rounds = settings.rounds_of(scenario)
+            for number in range(1, rounds + 1):
                 for peer in present:
-                    mode = peer.mode_for(scenario.mode)
-                    if mode and peer.name not in results.failed:
-                        say(f"{scenario.name}, round {number} of {settings.rounds}: {peer.name}")
+                    if scenario.takes(peer) and peer.name not in results.failed:
+                        say(f"{scenario.name}, round {number} of {rounds}: {peer.name}")
                         _sample(scenario, peer, settings, number, results)
+                keep(results)
     except KeyboardInterrupt:
         results.interrupted = True
     return results
@@ -112,11 +123,12 @@ def _measure(scenario: Scenario, peer: Peer, settings: Settings) -> Measured:
     ):
         behind = scenario.service(service)
         try:
-            address = peer.start(launched, peer.mode_for(scenario.mode) or Mode.TCP, behind)
+            mode = peer.mode_for(scenario.mode) or Mode.TCP
+            address = peer.start(launched, mode, behind) if scenario.starts else behind
         except BenchmarkError as error:
             raise StartError(_with_output(error, launched)) from error
         try:
-            yield from scenario.measure(Stage(address, settings, launched, service, load))
+            yield from scenario.measure(Stage(address, peer, settings, launched, service, load))
         except BenchmarkError as error:
             raise BenchmarkError(_with_output(error, launched)) from error
 

@@ -16,12 +16,12 @@ from tunnelkit.errors import *  # noqa: F403
 if TYPE_CHECKING:
     from tunnelkit.agent import Agent
     from tunnelkit.functions import App, Function, FunctionCall, Retries, gather
-    from tunnelkit.relay import Relay
+    from tunnelkit.relay import Relay, RelaySsh
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
-    "Agent", "App", "Forwarding", "Function", "FunctionCall", "Relay", "Retries", "Tunnel", "__version__",
-    "errors", "forward", "gather",
+    "Agent", "App", "Forwarding", "Function", "FunctionCall", "Relay", "RelaySsh", "Retries", "Tunnel",
+    "__version__", "errors", "forward", "gather",
 ]  # fmt: skip
 __all__ += errors.__all__
 
@@ -32,6 +32,7 @@ _HOMES = {
     "Function": "tunnelkit.functions",
     "FunctionCall": "tunnelkit.functions",
     "Relay": "tunnelkit.relay",
+    "RelaySsh": "tunnelkit.relay",
     "Retries": "tunnelkit.functions",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunnelkit.agent import Agent
 from tunnelkit.agent.events import Listener, ignore
 from tunnelkit.config import AgentSettings, RelaySettings
-from tunnelkit.relay import Limits, Relay
+from tunnelkit.relay import Limits, Relay, RelaySsh
+from tunnelkit.transport.ssh_options import SshOptions
 
 __all__ = ["Connection", "connected_agent", "embedded_relay", "make_relay"]
 
@@ -25,12 +28,30 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
         tcp_ports=settings.tcp_ports,
         tokens=[token.reveal() for token in settings.token],
         anyone=settings.open,
+        ssh=_ssh(settings),
         limits=Limits(
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             stall_timeout=settings.stall_timeout,
         ),
         splice=splice,
+    )
+
+
+def _ssh(settings: RelaySettings) -> RelaySsh | None:
+    """How the relay speaks SSH: not at all only where there is no place for a host key, and nobody asked."""
+    from platformdirs import user_data_path
+
+    key = Path(settings.ssh_host_key or user_data_path("tunnelkit") / "ssh_host_ed25519_key")
+    if not (settings.ssh or settings.authorized_keys or settings.ssh_host_key):
+        place = next(path for path in (key, *key.parents) if path.exists())
+        if not os.access(place, os.R_OK | (os.W_OK if place.is_dir() else 0)):
+            return None
+    return RelaySsh(
+        host_key=str(key),
+        listen=settings.ssh,
+        authorized_keys=settings.authorized_keys,
+        passwords=not settings.ssh_keys_only,
     )
 
 
@@ -83,6 +104,13 @@ async def connected_agent(
                 token=token,
                 ca=settings.ca or None,
                 fingerprint=settings.fingerprint or None,
+                ssh=SshOptions(
+                    settings.identity_file,
+                    settings.known_hosts,
+                    settings.host_key,
+                    settings.ping_interval,
+                    settings.ping_timeout,
+                ),
                 on_event=on_event,
                 splice=splice,
             )

@@ -6,19 +6,23 @@
     ├── InvalidError              your call, option or setting is wrong; nothing was started
     │   ├── InvalidPortError
     │   ├── InvalidNameError
-    │   └── InvalidTargetError
+    │   ├── InvalidTargetError
+    │   └── IdentityFileError     the private key for SSH cannot be used
     ├── AuthError                 the relay does not accept the token
     │   └── AuthMissingError      a setting that should name who may use the relay is absent or empty
     ├── RelayError                the relay cannot be used
     │   ├── RelayUnreachableError
     │   ├── NotARelayError        something answered, but it is no tunnelkit relay
     │   ├── CertificateError      TLS to the relay could not be verified
+    │   ├── HostKeyError          SSH to the relay: its host key is not the one that is trusted
+    │   │   └── HostKeyUnknownError
     │   ├── OutboundProxyError    the proxy between this machine and the relay refused
     │   └── ProtocolError         the other side broke the protocol
     ├── RefusedError              the relay is there and said no to this tunnel
     │   ├── NameTakenError
     │   ├── PortTakenError
     │   ├── PortNotAllowedError
+    │   ├── ForwardRefusedError   an SSH server forwards no ports
     │   └── LimitError
     ├── ReplacedError             a newer session took this tunnel over
     ├── ServiceError              the local service behind a tunnel
@@ -32,6 +36,7 @@
     │   ├── FunctionTimeoutError  (also a TimeoutError) it took longer than it may, and was ended
     │   ├── CallTimeoutError      (also a TimeoutError) its result was not there in time
     │   ├── CallCancelledError    it was cancelled
+    │   ├── ScriptError           a script for `tunnelkit run` cannot be loaded or called
     │   └── SerializationError    an argument, a result or the function itself cannot be sent
     └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
 
@@ -52,8 +57,12 @@ __all__ = [
     "CallTimeoutError",
     "CertificateError",
     "EngineError",
+    "ForwardRefusedError",
     "FunctionError",
     "FunctionTimeoutError",
+    "HostKeyError",
+    "HostKeyUnknownError",
+    "IdentityFileError",
     "InvalidError",
     "InvalidNameError",
     "InvalidPortError",
@@ -71,6 +80,7 @@ __all__ = [
     "RelayUnreachableError",
     "RemoteError",
     "ReplacedError",
+    "ScriptError",
     "SerializationError",
     "ServiceError",
     "ServiceRefusedError",
@@ -139,6 +149,14 @@ class InvalidTargetError(InvalidError):
     default_hint = "A target is PORT, HOST:PORT, unix:/path or http://HOST:PORT"
 
 
+class IdentityFileError(InvalidError):
+    """The private key for SSH is not there, is none, or is protected by a passphrase."""
+
+    code = "identity_file"
+    exit_status = 23
+    default_hint = "Give the private key's own file with --identity-file"
+
+
 class AuthError(TunnelkitError):
     """The relay does not accept the token."""
 
@@ -186,6 +204,22 @@ class CertificateError(RelayError):
     default_hint = "Give the relay's own authority with --ca, or pin its certificate with --fingerprint"
 
 
+class HostKeyError(RelayError):
+    """The SSH server's host key is another one than the one that is trusted."""
+
+    code = "host_key_changed"
+    exit_status = 22
+    default_hint = "Somebody may be in between, or the server was set up anew: ask who runs it"
+
+
+class HostKeyUnknownError(HostKeyError):
+    """Nothing says whether the SSH server's host key can be trusted."""
+
+    code = "host_key_unknown"
+    exit_status = 22
+    default_hint = "If it is the server's own, pin it with --host-key"
+
+
 class OutboundProxyError(RelayError):
     """The proxy on the way to the relay refused or failed."""
 
@@ -231,6 +265,14 @@ class PortNotAllowedError(RefusedError):
     code = "port_not_allowed"
     exit_status = 8
     default_hint = "Choose a --remote-port inside the relay's --tcp-ports, or leave it out"
+
+
+class ForwardRefusedError(RefusedError):
+    """The SSH server forwards no ports for this user."""
+
+    code = "forward_refused"
+    exit_status = 15
+    default_hint = "It needs AllowTcpForwarding in its sshd_config, and no restriction at this key"
 
 
 class LimitError(RefusedError):
@@ -336,6 +378,13 @@ class CallCancelledError(FunctionError):
 
     code = "call_cancelled"
     exit_status = 42
+
+
+class ScriptError(FunctionError):
+    """A script cannot be loaded, or its entry point cannot be called from a command line."""
+
+    code = "script"
+    exit_status = 44
 
 
 class SerializationError(FunctionError):

@@ -58,6 +58,8 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     token: str | None = None,
     host_header: str | None = None,
     remote_port: int | None = None,
+    identity_file: str | None = None,
+    host_key: str | None = None,
 ) -> Create:
     """Open a tunnel to the service at ``host:port``; returns a :class:`Tunnel` that visitors can use.
 
@@ -68,7 +70,10 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     ``remote_port`` (tcp): the public port. Without these the relay chooses, and passes the visitor's
     Host on. ``relay`` and ``token``: where they are None, the settings decide
     (``TUNNELKIT_RELAY``, ``TUNNELKIT_TOKEN``, ``tunnelkit.toml``), and without any the tunnel is
-    reachable on this machine only.
+    reachable on this machine only. ``identity_file`` and ``host_key`` are for a relay by SSH
+    (``ssh://``, or ``ssh+openssh://user@host`` for any SSH server, which has ports and no names): the
+    private key, where it is none of the SSH agent or ``~/.ssh``, and the host key's fingerprint, where
+    known_hosts does not have it.
 
     Blocks until the tunnel is up, also inside a running event loop: there, ``await
     Tunnel.create.aio(...)``.
@@ -76,16 +81,12 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     Raises InvalidError and its kind at once; AuthError, RelayError, RefusedError and their kinds as
     the relay answers; TunnelTimeoutError; EngineError.
     """
-    if protocol not in ("http", "tcp"):
-        raise InvalidError(f"There is no protocol {protocol!r}", hint="Give http or tcp")
-    for option, value, kind in (
-        ("name", name, "http"),
-        ("host_header", host_header, "http"),
-        ("remote_port", remote_port, "tcp"),
-    ):
-        if value is not None and protocol != kind:
-            raise InvalidError(f"A {protocol} tunnel has no {option}", hint=f'Give protocol="{kind}"')
-    settings = load_agent({"relay": relay, "token": token}, named="{}=".format)
+    settings = load_agent(
+        {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key},
+        named="{}=".format,
+    )
+    has_ports = settings.relay.startswith("ssh+openssh:")
+    _check(protocol, has_ports, name=name, host_header=host_header, remote_port=remote_port)
     return Create(
         id=0,
         kind=protocol,
@@ -98,10 +99,15 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
         token=settings.token.reveal(),
         ca=settings.ca,
         fingerprint=settings.fingerprint,
+        identity_file=settings.identity_file,
+        known_hosts=settings.known_hosts,
+        host_key=settings.host_key,
+        ping_interval=settings.ping_interval,
+        ping_timeout=settings.ping_timeout,
     )
 
 
-def _forward(
+def _forward(  # noqa: PLR0913 - as above
     port: int,
     *,
     host: str = "localhost",
@@ -109,6 +115,8 @@ def _forward(
     relay: str | None = None,
     token: str | None = None,
     remote_port: int | None = None,
+    identity_file: str | None = None,
+    host_key: str | None = None,
 ) -> Create:
     """Open a TCP tunnel to ``host:port`` and return its public address, ``tcp://host:port``.
 
@@ -123,7 +131,20 @@ def _forward(
         relay=relay,
         token=token,
         remote_port=remote_port,
+        identity_file=identity_file,
+        host_key=host_key,
     )
+
+
+def _check(protocol: object, has_ports: bool, **options: object) -> None:
+    """Raise InvalidError for options that ``protocol`` does not have; ``has_ports``: HTTP, too."""
+    if protocol not in ("http", "tcp"):
+        raise InvalidError(f"There is no protocol {protocol!r}", hint="Give http or tcp")
+    homes = {"name": "http", "host_header": "http", "remote_port": "tcp"}
+    for option, value in options.items():
+        kind = homes[option]
+        if value is not None and protocol != kind and not (has_ports and option == "remote_port"):
+            raise InvalidError(f"A {protocol} tunnel has no {option}", hint=f'Give protocol="{kind}"')
 
 
 def _target(host: object, port: int) -> str:

@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 from benchmarks.model import Peer
-from benchmarks.peers import direct, haproxy, nginx, openssh, socat, tunnelkit
+from benchmarks.peers import (
+    bore,
+    chisel,
+    direct,
+    frp,
+    haproxy,
+    nginx,
+    openssh,
+    piko,
+    rathole,
+    sish,
+    socat,
+    stunnel,
+    tunnelkit,
+    tunnelkit_ssh,
+    tunnelkit_stock,
+    wstunnel,
+)
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
@@ -12,7 +29,21 @@ PEERS: dict[str, Peer] = {
         tunnelkit.PEER,
         haproxy.PEER,
         nginx.PEER,
-        openssh.PEER,
         socat.PEER,
+        stunnel.PEER,
+        openssh.PEER,
+        tunnelkit_stock.PEER,
+        tunnelkit_ssh.PEER,
+        tunnelkit_ssh.OPENSSH,
+        bore.PEER,
+        chisel.PEER,
+        frp.DEFAULT,
+        frp.PLAIN,
+        piko.PEER,
+        rathole.PLAIN,
+        rathole.NOISE_PROTOCOL,
+        sish.PEER,
+        wstunnel.WS,
+        wstunnel.WSS,
     )
 }

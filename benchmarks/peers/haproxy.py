@@ -6,7 +6,7 @@ before the worker is forked.
 
 from __future__ import annotations
 
-from benchmarks.model import Address, Mode, Peer
+from benchmarks.model import Address, Mode, Peer, Security
 from benchmarks.processes import Launcher, free_address
 
 CONFIGURATION = """\
@@ -36,9 +36,11 @@ def start(launch: Launcher, mode: Mode, service: Address) -> Address:
 PEER = Peer(
     name="haproxy",
     about="reverse proxy, one hop",
-    security="plain",
+    security=Security.PLAIN,
     modes=frozenset(Mode),
     start=start,
+    hops=1,
+    quick=True,
     programs=("haproxy",),
     version=("haproxy", "-v"),
 )

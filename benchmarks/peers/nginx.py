@@ -6,7 +6,7 @@ A worker for each core, no logs. It opens its listener before it starts its work
 
 from __future__ import annotations
 
-from benchmarks.model import Address, Mode, Peer
+from benchmarks.model import Address, Mode, Peer, Security
 from benchmarks.processes import Launcher, free_address
 
 CONFIGURATION = """\
@@ -52,9 +52,10 @@ def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
 PEER = Peer(
     name="nginx",
     about="reverse proxy, one hop",
-    security="plain",
+    security=Security.PLAIN,
     modes=frozenset({Mode.HTTP}),
     start=start,
+    hops=1,
     programs=("nginx",),
     version=("nginx", "-v"),
 )

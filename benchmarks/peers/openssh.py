@@ -10,7 +10,7 @@ import getpass
 import os
 from pathlib import Path
 
-from benchmarks.model import LOOPBACK, Address, BenchmarkError, Mode, Peer
+from benchmarks.model import LOOPBACK, Address, BenchmarkError, Mode, Peer, Security
 from benchmarks.processes import Launcher, find, free_address
 
 CONFIGURATION = """\
@@ -28,7 +28,8 @@ AllowTcpForwarding yes
 PRIVILEGE_SEPARATION = Path("/run/sshd")
 
 
-def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
+def serve(launch: Launcher) -> Address:
+    """An sshd that lets ``user_key`` in, and where it listens."""
     for name in ("host_key", "user_key"):
         path = str(launch.directory / name)
         launch.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path).result(10)
@@ -43,6 +44,11 @@ def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
     # It starts itself again for every connection, and insists on its full path for that.
     server = launch.run(sshd, "-D", "-e", "-f", launch.write("sshd_config", text))
     server.expect("^Server listening")
+    return address
+
+
+def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
+    address = serve(launch)
     client = launch.run(
         "ssh", "-N", "-F", "none",
         "-i", str(launch.directory / "user_key"),
@@ -62,9 +68,11 @@ def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
 PEER = Peer(
     name="ssh-R",
     about="sshd and ssh -R",
-    security="SSH",
+    security=Security.SSH,
     modes=frozenset({Mode.TCP}),
     start=start,
+    hops=2,
+    quick=True,
     programs=("sshd", "ssh", "ssh-keygen"),
     version=("ssh", "-V"),
 )

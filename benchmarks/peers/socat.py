@@ -5,7 +5,7 @@ It says that it listens only when it is told to report every connection too, so 
 
 from __future__ import annotations
 
-from benchmarks.model import Address, Mode, Peer
+from benchmarks.model import Address, Mode, Peer, Security
 from benchmarks.processes import Launcher, free_address
 
 
@@ -23,9 +23,10 @@ def start(launch: Launcher, _mode: Mode, service: Address) -> Address:
 PEER = Peer(
     name="socat",
     about="one hop, a process each",
-    security="plain",
+    security=Security.PLAIN,
     modes=frozenset({Mode.TCP}),
     start=start,
+    hops=1,
     programs=("socat",),
     version=("socat", "-V"),
 )

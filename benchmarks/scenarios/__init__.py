@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from benchmarks.model import Scenario
-from benchmarks.scenarios import bulk, http, idle, rtt, tcp_new
+from benchmarks.scenarios import (
+    agents,
+    bulk,
+    busy,
+    calls,
+    growth,
+    http,
+    idle,
+    recovery,
+    rtt,
+    tcp_new,
+)
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -15,5 +26,13 @@ SCENARIOS: dict[str, Scenario] = {
         rtt.ONE_CORE,
         bulk.SCENARIO,
         idle.SCENARIO,
+        agents.SCENARIO,
+        recovery.SCENARIO,
+        growth.TUNNELS,
+        growth.VISITORS,
+        busy.SCENARIO,
+        calls.TCP,
+        calls.HTTP,
+        calls.BULK,
     )
 }

@@ -26,7 +26,7 @@ def parse_iperf3(text: str) -> tuple[float, float]:
     return received["bytes"] / GB, received["bits_per_second"] / 8 / GB
 
 
-def _iperf3(stage: Stage, streams: int, direction: str) -> Metrics:
+def iperf3(stage: Stage, streams: int, direction: str) -> Metrics:
     host, port = stage.address
     seconds = stage.settings.seconds
     command = [
@@ -50,7 +50,7 @@ def measure(stage: Stage) -> Measured:
     for streams in STREAMS_QUICK if stage.settings.quick else STREAMS:
         for direction in DIRECTIONS:
             plural = "s" if streams > 1 else ""
-            yield f"{streams} stream{plural} {direction}", _iperf3(stage, streams, direction)
+            yield f"{streams} stream{plural} {direction}", iperf3(stage, streams, direction)
 
 
 SCENARIO = Scenario(
@@ -61,7 +61,7 @@ SCENARIO = Scenario(
     measure=measure,
     metrics=(
         Metric("gb_s", "GB/s", spread=True),
-        Metric("cpu_s_gb", "CPU s a GB"),
+        Metric("cpu_s_gb", "CPU s a GB", less=True),
         Metric("load_cores", "load, cores"),
         Metric("service_cores", "service, cores"),
     ),

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from benchmarks import services
-from benchmarks.model import PUBLIC_NAME, BenchmarkError, Measured, Metric, Metrics, Mode, Scenario
+from benchmarks.model import (
+    PUBLIC_NAME,
+    Address,
+    BenchmarkError,
+    Measured,
+    Metric,
+    Metrics,
+    Mode,
+    Scenario,
+)
 from benchmarks.stage import Stage
 
 WARM_UP = 1  # seconds, wrk's shortest
@@ -14,11 +24,13 @@ CONNECTIONS_QUICK = (32,)
 
 MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7, "h": 3.6e9}
 
+PERCENTILES = (50, 90, 99)  # of those that wrk prints
+
 METRICS = (
     Metric("requests_s", "requests/s", spread=True),
-    Metric("p50_us", "p50 µs"),
-    Metric("p99_us", "p99 µs"),
-    Metric("cpu_us", "CPU µs a request"),
+    *(Metric(f"p{percent}_us", f"p{percent} µs", less=True) for percent in PERCENTILES),
+    Metric("cpu_us", "CPU µs a request", less=True),
+    Metric("system_us", "of which kernel", less=True),
     Metric("load_cores", "load, cores"),
     Metric("service_cores", "service, cores"),
 )
@@ -29,18 +41,17 @@ def parse_wrk(text: str) -> dict[str, float]:
 
     ``BenchmarkError`` where there is no rate.
     """
-    latencies = dict(re.findall(r"^\s+(50|99)%\s+(\S+)$", text, re.MULTILINE))
+    latencies = dict(re.findall(r"^\s+(\d+)%\s+(\S+)$", text, re.MULTILINE))
     done = re.search(r"^\s*(\d+) requests in ", text, re.MULTILINE)
     rate = re.search(r"^Requests/sec:\s+([\d.]+)$", text, re.MULTILINE)
-    if done is None or rate is None or len(latencies) < 2:
+    if done is None or rate is None or not {str(p) for p in PERCENTILES} <= latencies.keys():
         raise BenchmarkError(f"wrk reported no rate:\n{text}")
     failures = re.search(r"^\s+Socket errors: (.+)$", text, re.MULTILINE)
     refused = re.search(r"^\s+Non-2xx or 3xx responses: (\d+)$", text, re.MULTILINE)
     return {
         "requests": float(done[1]),
         "requests_s": float(rate[1]),
-        "p50_us": _microseconds(latencies["50"]),
-        "p99_us": _microseconds(latencies["99"]),
+        **{f"p{percent}_us": _microseconds(latencies[str(percent)]) for percent in PERCENTILES},
         "errors": sum(map(float, re.findall(r"\d+", failures[1] if failures else "")))
         + float(refused[1] if refused else 0),
     }
@@ -53,7 +64,16 @@ def _microseconds(text: str) -> float:
     return float(match[1]) * MICROSECONDS[match[2]]
 
 
-def _wrk(stage: Stage, connections: int, *options: str) -> Metrics:
+def wrk(
+    stage: Stage,
+    address: Address,
+    connections: int,
+    *options: str,
+    warm_up: bool = True,
+    halfway: Callable[[], None] | None = None,
+) -> Metrics:
+    """Requests for ``stage.settings.seconds``, each with the tunnel's name as its Host."""
+
     # One thread is enough for twice what one nginx worker answers, and leaves a core to the rest.
     def command(seconds: int) -> list[str]:
         return [
@@ -63,25 +83,26 @@ def _wrk(stage: Stage, connections: int, *options: str) -> Metrics:
             "--timeout", "5s",
             "--header", f"Host: {PUBLIC_NAME}",
             *options,
-            f"http://{stage.address}/",
+            f"http://{address}/",
         ]  # fmt: skip
 
-    stage.run(command(WARM_UP), WARM_UP)
-    run = stage.run(command(stage.settings.seconds), stage.settings.seconds)
+    if warm_up:
+        stage.run(command(WARM_UP), WARM_UP)
+    run = stage.run(command(stage.settings.seconds), stage.settings.seconds, halfway)
     metrics = parse_wrk(run.output)
     if not metrics["requests"]:
         raise BenchmarkError(f"no request was answered:\n{run.output}")
-    return {**metrics, "cpu_us": run.peer_cpu / metrics["requests"] * 1e6, **run.busy()}
+    return {**metrics, **run.cost(metrics["requests"]), **run.busy()}
 
 
 def keep_alive(stage: Stage) -> Measured:
     for connections in CONNECTIONS_QUICK if stage.settings.quick else CONNECTIONS:
         plural = "s" if connections > 1 else ""
-        yield f"{connections} connection{plural}", _wrk(stage, connections)
+        yield f"{connections} connection{plural}", wrk(stage, stage.address, connections)
 
 
 def new(stage: Stage) -> Measured:
-    yield "32 at a time", _wrk(stage, 32, "--header", "Connection: close")
+    yield "32 at a time", wrk(stage, stage.address, 32, "--header", "Connection: close")
 
 
 KEEP_ALIVE = Scenario(
@@ -106,4 +127,5 @@ NEW = Scenario(
     note="As above with `Connection: close`. Peers with an HTTP mode keep their connections to the "
     "service open.",
     programs=("wrk", "nginx"),
+    quick=0,
 )

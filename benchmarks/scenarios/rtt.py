@@ -17,8 +17,7 @@ def measure(stage: Stage) -> Measured:
     command = program("round_trips", host, str(port), "--seconds", str(seconds))
     run = stage.run(command, WARM_UP + seconds)
     metrics = json.loads(run.output)
-    cpu_us = run.peer_cpu / metrics["total"] * 1e6
-    yield "64 bytes", {**metrics, "cpu_us": cpu_us, **run.busy()}
+    yield "64 bytes", {**metrics, **run.cost(metrics["total"]), **run.busy()}
 
 
 SCENARIO = Scenario(
@@ -28,9 +27,10 @@ SCENARIO = Scenario(
     service=services.echo,
     measure=measure,
     metrics=(
-        Metric("p50_us", "p50 µs", spread=True),
-        Metric("p99_us", "p99 µs", spread=True),
-        Metric("cpu_us", "CPU µs a round trip"),
+        Metric("p50_us", "p50 µs", spread=True, less=True),
+        Metric("p99_us", "p99 µs", spread=True, less=True),
+        Metric("cpu_us", "CPU µs a round trip", less=True),
+        Metric("system_us", "of which kernel", less=True),
     ),
     note="One connection, one message at a time. With the machine idle most of this is the kernel "
     "waking a core for each process on the way. Load and service are the harness's own.",
@@ -42,5 +42,5 @@ ONE_CORE = replace(
     title="Round trip, every process on one core",
     note="As above without the waking: what the work itself takes.",
     one_core=True,
-    quick=False,
+    quick=0,
 )

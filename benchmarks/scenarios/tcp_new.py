@@ -33,7 +33,7 @@ def _connections(stage: Stage, options: Sequence[str]) -> Metrics:
     )  # fmt: skip
     run = stage.run(command, WARM_UP + seconds)
     metrics = json.loads(run.output)
-    return {**metrics, "cpu_us": run.peer_cpu / metrics["total"] * 1e6, **run.busy()}
+    return {**metrics, **run.cost(metrics["total"]), **run.busy()}
 
 
 SCENARIO = Scenario(
@@ -44,9 +44,10 @@ SCENARIO = Scenario(
     measure=measure,
     metrics=(
         Metric("connections_s", "connections/s", spread=True),
-        Metric("p50_us", "p50 µs"),
-        Metric("p99_us", "p99 µs"),
-        Metric("cpu_us", "CPU µs a connection"),
+        Metric("p50_us", "p50 µs", less=True),
+        Metric("p99_us", "p99 µs", less=True),
+        Metric("cpu_us", "CPU µs a connection", less=True),
+        Metric("system_us", "of which kernel", less=True),
         Metric("load_cores", "load, cores"),
         Metric("service_cores", "service, cores"),
     ),

@@ -142,7 +142,7 @@ async def test_as_many_channels_come_as_are_needed(relay: ScriptedRelay) -> None
         await site.control.say(Need(2), Need(100))
         for _ in range(3):
             await relay.channel()
-        pool = site.agent._pool
+        pool = site.agent._link.pool
         await until(lambda: len(pool.channels) == 4 and not pool._dialling)
 
 
@@ -246,7 +246,7 @@ async def test_a_lost_session_is_taken_up_again_without_asking_for_what_is_up(re
         assert (await site.control.hear(Request)).id == 2  # and not 1 before it
         await site.control.say(Tunnel(2, "tcp://relay.test:8", "relay.test", 8))
         await second
-        assert len(site.agent._pool.channels) == 1
+        assert len(site.agent._link.pool.channels) == 1
         channel.close()
 
 

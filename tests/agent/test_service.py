@@ -109,7 +109,7 @@ async def test_what_comes_while_the_service_is_dialled_arrives_in_order(
         pieces = [channel.frame(data[i : i + 50_000]) for i in range(0, len(data), 50_000)]
         saying = asyncio.create_task(channel.say(Open(1, 1, ""), *pieces, End(len(data))))
         await until(lambda: slow.begun == 1)
-        inside = next(iter(site.tunnel.agent._pool.channels.values()))
+        inside = next(iter(site.tunnel.agent._link.pool.channels.values()))
         await until(lambda: inside.paused)
         assert len(inside.user.data) < 3 * 65_536  # and no more, however much the visitor sends
         slow.may_go_on.set()
@@ -125,7 +125,7 @@ async def test_an_end_that_comes_while_the_service_is_dialled_is_passed_on(
     slow = SlowDial(monkeypatch)
     async with tunnelled(service.port) as site:
         await site.channel.say(Open(1, 1, ""), site.channel.frame(b"all"), End(3))
-        inside = next(iter(site.tunnel.agent._pool.channels.values()))
+        inside = next(iter(site.tunnel.agent._link.pool.channels.values()))
         await until(lambda: slow.begun and inside.user.has_ended)
         slow.may_go_on.set()
         assert await (await service.connection()).rest() == b"all"

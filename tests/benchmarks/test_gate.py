@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gate import State, Target, Verdict, judge, load, render
+from benchmarks.gate import EVERY_TUNNEL, State, Target, Verdict, expand, judge, load, render
 from benchmarks.model import BenchmarkError, Sample
 from benchmarks.peers import PEERS
 from benchmarks.runner import Results
@@ -41,7 +41,7 @@ def test_a_ratio_is_of_medians() -> None:
 def test_least_is_the_lowest_that_passes(value: float, state: State) -> None:
     judged = verdict(RATIO, results({"requests_s": [value]}, {"requests_s": [100.0]}))
     assert judged.state is state
-    assert judged.fails is (state is State.SHORT)
+    assert judged.fails(release=False) is (state is State.SHORT)
 
 
 @pytest.mark.parametrize(("value", "state"), [(8.0, State.MET), (8.1, State.SHORT)])
@@ -56,21 +56,47 @@ def test_what_should_have_been_measured_and_was_not_fails() -> None:
         verdict(BOUND, Results()),
     ]
     assert [judged.state for judged in unmeasured] == [State.UNMEASURED] * 3
-    assert all(judged.fails for judged in unmeasured)
+    assert all(judged.fails(release=False) for judged in unmeasured)
 
 
-def test_a_reference_that_is_not_installed_does_not_fail() -> None:
+def test_a_reference_that_is_not_installed_fails_a_release_alone() -> None:
     found = results({"requests_s": [1.0]}, {})
     found.missing["haproxy"] = "haproxy"
     judged = verdict(RATIO, found)
     assert judged.state is State.ABSENT
-    assert not judged.fails
+    assert not judged.fails(release=False)
+    assert judged.fails(release=True)
 
 
 def test_what_was_not_asked_for_is_not_judged() -> None:
     assert judge([RATIO, BOUND], Results(), ["idle"], ["tunnelkit", "haproxy"]) == []
     assert judge([RATIO], Results(), ["http"], ["tunnelkit"]) == []
     assert judge([BOUND], Results(), ["http"], ["haproxy"]) == []
+
+
+def test_a_release_judges_what_was_not_asked_for_too() -> None:
+    (judged,) = judge([BOUND], Results(), [], [], release=True)
+    assert judged.state is State.UNMEASURED
+
+
+def test_a_case_can_be_held_to_another_case() -> None:
+    target = Target("growth", "http", "5,000", "requests_s", reference_case="1", least=0.9)
+    found = Results(
+        samples=[
+            Sample("http", case, "tunnelkit", number, {"requests_s": value})
+            for case, values in (("1", [100.0, 110.0, 90.0]), ("5,000", [95.0, 80.0, 96.0]))
+            for number, value in enumerate(values, 1)
+        ]
+    )
+    assert verdict(target, found) == Verdict(target, State.MET, 0.95)
+
+
+def test_every_tunnel_is_a_target_for_each_of_the_others() -> None:
+    target = Target("memory", "http", "32", "pss_kb", reference=EVERY_TUNNEL, most=0.3)
+    references = [found.reference for found in expand([target, BOUND], PEERS.values())]
+    assert references[-1] is None
+    assert {"ssh-R", "stunnel", "rathole", "frp"} <= set(references)
+    assert not {"tunnelkit", "direct", "haproxy", "nginx", "socat", EVERY_TUNNEL} & set(references)
 
 
 def test_what_fell_short_comes_first() -> None:
@@ -85,10 +111,11 @@ def test_what_fell_short_comes_first() -> None:
 def test_the_targets_name_what_exists() -> None:
     targets = load()
     assert targets
-    for target in targets:
+    for target in expand(targets, PEERS.values()):
         names = [metric.name for metric in SCENARIOS[target.scenario].metrics]
         assert target.metric in names
         assert target.reference is None or target.reference in PEERS
+        assert PEERS[target.peer].ours
 
 
 @pytest.mark.parametrize(
@@ -99,6 +126,7 @@ def test_the_targets_name_what_exists() -> None:
         "[[target]]\nwhat='x'\nscenario='s'\ncase='c'\nmetric='m'",
         "[[target]]\nwhat='x'\nscenario='s'\ncase='c'\nmetric='m'\nleast=1\nmost=2",
         "[[target]]\nwhat='x'\nscenario='s'\ncase='c'\nmetric='m'\nleast=1\nunit='s'",
+        "[[target]]\nwhat='x'\nscenario='s'\ncase='c'\nmetric='m'\nleast=1\nreference='p'\nreference_case='d'",
         "not toml",
     ],
 )

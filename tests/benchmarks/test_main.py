@@ -78,6 +78,32 @@ def test_tcp_peers_are_measured(tmp_path: Path) -> None:
     assert idle["descriptors"] == 2
 
 
+def test_a_release_is_a_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--release"])
+    assert ended.value.code == 2
+    assert "--gate" in capsys.readouterr().err
+
+
+@pytest.mark.needs("wrk", "nginx", "strace")
+def test_ours_is_measured_and_drawn(tmp_path: Path) -> None:
+    scenarios = ["agents", "growth-tunnels", "growth-visitors", "busy", "calls-http"]
+    document = results_of(
+        tmp_path,
+        *(*scenarios, "--quick", "--agents", "5", "--tunnels", "4", "--visitors", "3"),
+        *("--peer", "tunnelkit"),
+    )
+    assert measured(document) == {(scenario, "tunnelkit") for scenario in scenarios}
+    found = {(sample["scenario"], sample["case"]): sample["metrics"] for sample in document["samples"]}
+    assert found["agents", "5 agents"]["descriptors"] >= 2
+    assert found["growth-tunnels", "4 tunnels"]["count"] == 4
+    assert found["growth-visitors", "3 visitors"]["pss_mb"] > 1
+    assert found["busy", "the program is busy"]["p50_us"] > 0
+    request = found["calls-http", "a request, 1 kept alive"]
+    assert request["calls"] == pytest.approx(sum(count for name, count in request.items() if "." in name))
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"{name}.png" for name in scenarios}
+
+
 @pytest.mark.needs("ssh", "sshd")
 def test_ssh_is_measured(tmp_path: Path) -> None:
     document = results_of(tmp_path, "rtt", "--peer", "ssh-R")

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import proc, processes
 from benchmarks.model import BenchmarkError
-from benchmarks.processes import Launcher, free_address
+from benchmarks.processes import Launcher, Process, free_address
 
 # A child in a session of its own that outlives its parent, as an sshd's does.
 ORPHAN = """
@@ -73,6 +73,51 @@ def test_listening_is_seen() -> None:
     with Launcher() as launch:
         address = free_address()
         launch.run(sys.executable, "-c", LISTENER, str(address.port)).expect_listening(address)
+
+
+ANSWERER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Handler.asked += 1
+        self.send_response(404 if Handler.asked == 1 else 200)
+        self.end_headers()
+        self.wfile.write(b"up" if Handler.asked > 2 else b"starting")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_good_answer_is_waited_for() -> None:
+    with Launcher() as launch:
+        address = free_address()
+        child = launch.run(sys.executable, "-c", ANSWERER, str(address.port))
+        child.expect_answer(address, "/status", containing="up")
+        assert child.running
+
+
+def test_an_answer_of_who_has_ended_is_not_waited_for() -> None:
+    with Launcher() as launch, pytest.raises(BenchmarkError, match="no good answer"):
+        launch.run(sys.executable, "-c", "raise SystemExit(1)").expect_answer(free_address())
+
+
+def test_a_server_can_be_killed_and_started_again() -> None:
+    with Launcher() as launch:
+        address = free_address()
+
+        def start() -> Process:
+            server = launch.run(sys.executable, "-c", LISTENER, str(address.port))
+            server.expect_listening(address)
+            return server
+
+        launch.serve(start)
+        first = launch.pids()
+        assert launch.server is not None
+        launch.server.kill()
+        assert launch.pids() == []
+        launch.server.start_again()
+        assert len(launch.pids()) == 1
+        assert launch.pids() != first
 
 
 def test_nothing_that_was_started_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

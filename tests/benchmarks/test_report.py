@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from benchmarks import report
-from benchmarks.model import Address, Measured, Metric, Mode, Peer, Sample, Scenario, Settings
+from benchmarks.model import (
+    Address,
+    BenchmarkError,
+    Measured,
+    Metric,
+    Mode,
+    Peer,
+    Sample,
+    Scenario,
+    Security,
+    Settings,
+)
 from benchmarks.processes import Launcher
 from benchmarks.runner import Results
 from benchmarks.stage import Stage
 
 ADDRESS = Address("127.0.0.1", 1)
 
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "started": "2026-01-02T03:04:05+00:00",
     "machine": {
         "cores": 2,
@@ -36,8 +51,9 @@ def measure(_stage: Stage) -> Measured:
     yield "32", {}
 
 
-def peer(name: str, security: str = "plain", *modes: Mode) -> Peer:
-    return Peer(name, "one hop", security, frozenset(modes or Mode), start)
+def peer(name: str, security: Security = Security.PLAIN, *modes: Mode) -> Peer:
+    ours = name.startswith("tunnelkit")
+    return Peer(name, "one hop", security, frozenset(modes or Mode), start, hops=1, ours=ours)
 
 
 SCENARIO = Scenario(
@@ -52,9 +68,11 @@ SCENARIO = Scenario(
 PEERS = [
     peer("tunnelkit"),
     peer("haproxy"),
-    peer("ssh-R", "SSH"),
+    peer("ssh-R", Security.SSH),
+    peer("frp-tls", Security.TLS),
+    peer("tunnelkit-wss", Security.TLS),
     peer("frp"),
-    peer("nginx", "plain", Mode.HTTP),
+    peer("nginx", Security.PLAIN, Mode.HTTP),
 ]
 
 
@@ -108,6 +126,47 @@ def test_only_equal_security_is_compared() -> None:
     text = render(Results(samples("tunnelkit", 50.0) + samples("ssh-R", 10.0)))
     assert row(text, "ssh-R")[-1] == report.NOTHING
     assert row(text, "tunnelkit")[-1] == "1.00"
+
+
+def test_each_level_has_a_row_of_ours_to_compare_with() -> None:
+    measured = samples("tunnelkit", 50.0) + samples("tunnelkit-wss", 30.0) + samples("frp-tls", 10.0)
+    text = render(Results(measured))
+    assert row(text, "frp-tls")[-1] == "3.00"
+    assert row(text, "tunnelkit-wss")[-1] == "1.00"
+
+
+def test_who_is_not_measured_is_named() -> None:
+    scenario = replace(SCENARIO, fits=lambda peer: peer.name != "frp")
+    text = report.render([scenario], PEERS, Settings(), ABOUT, Results())
+    assert "Not for this: frp." in text
+    assert "Not for tcp: nginx." in text
+
+
+def test_who_is_left_out_is_named() -> None:
+    about = {**ABOUT, "left_out": ["nginx", "frp"]}
+    text = report.render([SCENARIO], PEERS, Settings(), about, Results())
+    assert "Not in the quick set: nginx, frp." in text
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    written = Results(
+        samples=[*samples("tunnelkit", 50.0, 60.0), Sample("http", "", "frp", 1, {}, error="reset")],
+        missing={"frp": "frps"},
+        failed={"ssh-R": "denied"},
+        interrupted=True,
+    )
+    report.write(tmp_path, Settings(rounds=2), ABOUT, written)
+    settings, about, read = report.read(tmp_path / "results.json")
+    assert (settings, about, read) == (Settings(rounds=2), ABOUT, written)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', '{"format": 2}'])
+def test_what_are_no_results_is_an_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(BenchmarkError, match=r"results\.json"):
+        report.read(path)
 
 
 def test_nothing_is_dropped_silently() -> None:

@@ -15,6 +15,7 @@ from benchmarks.model import (
     Mode,
     Peer,
     Scenario,
+    Security,
     Settings,
 )
 from benchmarks.processes import Launcher
@@ -39,7 +40,7 @@ def measure(stage: Stage) -> Measured:
 
 
 def peer(name: str, **fields: object) -> Peer:
-    plain = Peer(name, "a peer", "plain", frozenset(Mode), start)
+    plain = Peer(name, "a peer", Security.PLAIN, frozenset(Mode), start, hops=1)
     return replace(plain, **fields)  # type: ignore[arg-type]
 
 
@@ -57,7 +58,7 @@ def scenario(measure: Callable[[Stage], Measured] = measure, **fields: object) -
 
 
 def measured(scenario: Scenario, *peers: Peer, rounds: int = 2) -> Results:
-    return run([scenario], peers, Settings(rounds=rounds), say=lambda _line: None)
+    return run([scenario], peers, Settings(rounds=rounds), say=lambda _line: None, keep=lambda _results: None)
 
 
 def order(results: Results) -> list[tuple[int, str, str]]:
@@ -140,3 +141,39 @@ def test_one_core_is_one_core_and_is_given_back() -> None:
     results = measured(scenario(one_core=True), peer("a"), rounds=1)
     assert results.values("test", "one", "a", "cores") == [1]
     assert os.sched_getaffinity(0) == cores
+
+
+def test_each_round_is_kept() -> None:
+    kept: list[int] = []
+    settings = Settings(rounds=2)
+    run(
+        [scenario()],
+        [peer("a")],
+        settings,
+        say=lambda _line: None,
+        keep=lambda results: kept.append(len(results.samples)),
+    )
+    assert kept == [2, 4]
+
+
+def test_a_scenario_takes_the_peers_that_fit() -> None:
+    fitting = scenario(fits=lambda peer: peer.reconnects)
+    assert {p for _, p, _ in order(measured(fitting, peer("a"), peer("b", reconnects=True)))} == {"b"}
+
+
+def test_a_scenario_may_start_the_peer_itself() -> None:
+    def measure_started(stage: Stage) -> Measured:
+        assert stage.what.name == "a"
+        assert stage.address == ADDRESS  # the service's
+        yield "one", {}
+
+    results = measured(scenario(measure_started, starts=False), peer("a", start=start_badly), rounds=1)
+    assert order(results) == [(1, "a", "one")]
+
+
+def test_rounds_are_the_scenarios_unless_they_are_given() -> None:
+    many = scenario(rounds=7, quick=2)
+    assert Settings().rounds_of(many) == 7
+    assert Settings(quick=True).rounds_of(many) == 2
+    assert Settings(quick=True).rounds_of(scenario(quick=0)) == 1  # named by the user
+    assert Settings(rounds=4, quick=True).rounds_of(many) == 4

@@ -6,8 +6,12 @@ import json
 
 import pytest
 
-from benchmarks.model import BenchmarkError
+from benchmarks.model import BenchmarkError, Settings
+from benchmarks.peers import PEERS
+from benchmarks.runner import run
+from benchmarks.scenarios import growth, recovery
 from benchmarks.scenarios.bulk import parse_iperf3
+from benchmarks.scenarios.calls import parse_strace
 from benchmarks.scenarios.http import parse_wrk
 
 WRK = """\
@@ -32,6 +36,7 @@ def test_wrk_rate_and_latencies() -> None:
         "requests": 331529,
         "requests_s": 165690.01,
         "p50_us": 184.0,
+        "p90_us": 228.0,
         "p99_us": 1860.0,
         "errors": 0,
     }
@@ -61,3 +66,48 @@ def test_iperf3_counts_what_was_received() -> None:
 def test_iperf3_says_what_went_wrong() -> None:
     with pytest.raises(BenchmarkError, match="the server is busy"):
         parse_iperf3('{"end": {}, "error": "error - the server is busy"}')
+
+
+STRACE = """\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 60.00    0.000200           2       100           epoll_wait
+ 30.00    0.000100           1        50         7 recvfrom
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000300           2       150         7 total
+"""
+
+
+def test_strace_counts_calls_whether_or_not_they_fail() -> None:
+    assert parse_strace(STRACE) == {"epoll_wait": 100, "recvfrom": 50}
+
+
+def test_strace_that_saw_nothing_counts_nothing() -> None:
+    assert parse_strace("") == {}
+
+
+@pytest.mark.parametrize(
+    ("most", "counted"),
+    [(1, [1]), (5, [1, 5]), (10, [1, 10]), (1000, [1, 10, 100, 1000]), (5000, [1, 10, 100, 1000, 5000])],
+)
+def test_a_curve_has_a_point_for_each_power_of_ten_and_its_end(most: int, counted: list[int]) -> None:
+    assert growth.counts(most) == counted
+    assert growth.ends(most, quick=True) == sorted({1, most})
+
+
+def test_a_killed_relay_is_recovered_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "PAUSES", (0.0, 0.2))
+    monkeypatch.setattr(recovery, "SETTLED", 0.0)
+    results = run(
+        [recovery.SCENARIO],
+        [PEERS["tunnelkit"], PEERS["ssh-R"]],
+        Settings(rounds=1),
+        say=lambda _line: None,
+        keep=lambda _results: None,
+    )
+    (sample,) = results.samples
+    assert sample.error is None
+    assert 0.2 < sample.metrics["away_s"] < 20
+    trials = [value for name, value in sample.metrics.items() if name.startswith("s_after_")]
+    assert len(trials) == 2
+    assert sample.metrics["max_s"] == max(trials)

@@ -14,8 +14,9 @@ def test_it_says_where_it_listens_and_what_it_offers(tunnelkit: Tunnelkit) -> No
     with tunnelkit.relay(*listen, "--domain", "tunnels.test", "--tcp-ports", "20980-20989") as relay:
         relay.signal(signal.SIGTERM)
         assert relay.wait() == 0
-        offer, *addresses = relay.stderr.splitlines()
+        offer, ssh, *addresses = relay.stderr.splitlines()
         assert offer == "HTTP tunnels: names below tunnels.test; TCP tunnels: ports 20980-20989"
+        assert ssh.startswith("SSH at the addresses below, host key SHA256:")
         assert [line.rpartition(":")[0] for line in addresses] == ["listening on ws://127.0.0.1"] * 3
         assert relay.stdout == ""
 

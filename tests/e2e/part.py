@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tunnelkit.agent import Agent, Event
-from tunnelkit.relay import Limits, Relay
+from tunnelkit.relay import Limits, Relay, RelaySsh
 
 
 def say(*words: object) -> None:
@@ -25,11 +25,16 @@ def say(*words: object) -> None:
 
 
 async def relay(
-    *, listen: str = "127.0.0.1:0", limits: dict[str, Any] | None = None, descriptors: int = 0
+    *,
+    listen: str = "127.0.0.1:0",
+    limits: dict[str, Any] | None = None,
+    descriptors: int = 0,
+    ssh: dict[str, Any] | None = None,
 ) -> None:
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    async with Relay(listen=listen, limits=Limits(**(limits or {}))) as running:
+    speaks = None if ssh is None else RelaySsh(**ssh)
+    async with Relay(listen=listen, limits=Limits(**(limits or {})), ssh=speaks) as running:
         say("ready", running.url)
         await asyncio.Event().wait()
 

@@ -172,13 +172,13 @@ async def test_an_abort_while_the_agent_is_away_still_reaches_the_visitor() -> N
 def kept_away(agent: Agent) -> asyncio.Event:
     """From now on the agent finds no way to its relay until the event is set."""
     may_come_back = asyncio.Event()
-    connect = agent._link.control
+    connect = agent._link.connect
 
     async def when_it_may() -> Any:
         await may_come_back.wait()
         return await connect()
 
-    agent._link.control = when_it_may  # type: ignore[method-assign]
+    agent._link.connect = when_it_may  # type: ignore[method-assign]
     return may_come_back
 
 

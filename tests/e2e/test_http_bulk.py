@@ -161,7 +161,7 @@ BODY = 10_000_000
 def kept(site: Site) -> int:
     """Bytes that the relay and the agent keep for connections that do not take them."""
     (session,) = site.relay._door.sessions.values()
-    channels = [*session._channels.values(), *site.agent._pool.channels.values()]
+    channels = [*session._channels.values(), *site.agent._link.pool.channels.values()]
     return (
         sum(len(visitor._pending or b"") + len(visitor._buffer) for visitor in site.relay._http._visitors)
         + sum(len(channel._head) + len(channel._tail) for channel in channels)

@@ -109,9 +109,9 @@ def lose_agent(site: Site) -> None:
     """End the agent's connections, and let it make no new one."""
     for task in list(site.agent._tasks._tasks):
         task.cancel()
-    site.agent._pool.drop("lost")
-    assert site.agent._control is not None
-    site.agent._control.drop("lost")
+    site.agent._link.pool.drop("lost")
+    assert site.agent._link.control is not None
+    site.agent._link.control.drop("lost")
 
 
 async def test_a_service_that_is_not_there() -> None:

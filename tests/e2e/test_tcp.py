@@ -260,7 +260,7 @@ async def test_channels_are_used_again() -> None:
                 visitor.shutdown()
                 assert await visitor.rest() == b"%d" % number
         assert site.tunnel.traffic.connections == 500
-        assert site.agent._pool._next <= 8  # channels that were ever opened
+        assert site.agent._link.pool._next <= 8  # channels that were ever opened
 
 
 # --- ends that are none -------------------------------------------------------------------------
@@ -297,7 +297,7 @@ async def test_a_service_that_is_not_there_resets_the_visitor_and_is_named() -> 
         said = await event(site.events, "service_error", "service_refused")
         assert said.what == f"Nothing accepts connections at localhost:{port}"
         assert said.tunnel == site.tunnel.number
-        assert len(site.agent._pool.channels) <= 2  # a refusal costs no channel
+        assert len(site.agent._link.pool.channels) <= 2  # a refusal costs no channel
 
 
 @splices

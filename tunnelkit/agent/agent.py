@@ -14,17 +14,13 @@ from tunnelkit._version import __version__
 from tunnelkit.agent.backoff import CAP, STEADY, backoff
 from tunnelkit.agent.events import Event, Listener, guarded, ignore
 from tunnelkit.agent.identity import agent_id
-from tunnelkit.agent.link import Link
-from tunnelkit.agent.pool import WARM, Pool
+from tunnelkit.agent.link import AgentStream, Link, Trust, make_link
 from tunnelkit.agent.service import LocalService
 from tunnelkit.agent.tunnel import AgentTunnel
 from tunnelkit.net.dial import LocalDialer
 from tunnelkit.net.pump import STALL_TIMEOUT, Pump
-from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.channels import AgentChannel
-from tunnelkit.transport.liveness import Liveness
-from tunnelkit.transport.websocket import Control
+from tunnelkit.transport.ssh_options import SshOptions
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
 from tunnelkit.wire.relay_url import RelayUrl
@@ -49,20 +45,22 @@ MAX_FAREWELLS = 100
 class Agent:
     """An agent in the running event loop: ``async with Agent("wss://relay", token=...) as agent``.
 
-    ``relay``: its address. ``ca``: a file with the authorities that sign its certificate;
-    ``fingerprint``: SHA-256 of the certificate itself. ``identity``: the agent's own, stable over
-    restarts. ``on_event`` hears what happens. Entering connects, and raises what the relay answers:
-    RelayUnreachableError, NotARelayError, AuthError, CertificateError, OutboundProxyError. From then
-    on the agent reconnects by itself for as long as it runs.
+    ``relay``: its address; ``ssh+openssh://`` is that of an SSH server of any make. ``ca``: a file with
+    the authorities that sign its certificate; ``fingerprint``: SHA-256 of the certificate itself;
+    ``ssh``: keys, for a relay by SSH. ``identity``: the agent's own, stable over restarts. ``on_event``
+    hears what happens. Entering connects, and raises what the relay answers: RelayUnreachableError,
+    NotARelayError, AuthError, CertificateError, HostKeyError, OutboundProxyError. From then on the
+    agent reconnects by itself for as long as it runs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, which a person reads and writes by name
         self,
         relay: str,
         *,
         token: str = "",
         ca: str | None = None,
         fingerprint: str | None = None,
+        ssh: SshOptions | None = None,
         identity: str | None = None,
         on_event: Listener = ignore,
         splice: bool | None = None,
@@ -70,16 +68,13 @@ class Agent:
         self.relay = RelayUrl.parse(relay)
         self.connected = False
         self.tunnels: dict[int, AgentTunnel] = {}
-        self._link_options = (token, ca, fingerprint)
+        self._trust = Trust(token, ca, fingerprint, ssh or SshOptions())
         self._identity = identity or agent_id()
         self._on_event = guarded(on_event)
         self._splice = splice
         self._tasks = Tasks("agent")
         self._pump: Pump
         self._link: Link
-        self._pool: Pool
-        self._liveness: Liveness
-        self._control: Control | None = None
         self._lost: asyncio.Future[str]
         self._welcomed: asyncio.Future[None]
         self._session = ("", "")
@@ -103,11 +98,13 @@ class Agent:
     async def start(self) -> Self:
         """Connect to the relay."""
         loop = asyncio.get_running_loop()
-        token, ca, fingerprint = self._link_options
-        self._link = Link(self.relay, token, ca=ca, fingerprint=fingerprint)
         self._pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
+        try:
+            self._link = make_link(self.relay, self._trust, self._pump, self)
+        except BaseException:
+            self._pump.close()
+            raise
         self._over = loop.create_future()
-        self._pool = self._new_pool()
         self._running = True
         try:
             await self._connect()
@@ -115,28 +112,7 @@ class Agent:
             await self.close()
             raise
         self._tasks.spawn(self._keep_connected(), "connection")
-        self._tasks.spawn(self._clock(), "clock")
         return self
-
-    def _new_pool(self) -> Pool:
-        return Pool(
-            self._pump,
-            self._dial_channel,
-            on_open=self._visitor,
-            send=self._send,
-            random_mask=self._link.random_mask,
-        )
-
-    async def _dial_channel(self, number: int) -> tuple[AnySocket, bytes]:
-        session, secret = self._session
-        return await self._link.channel(session, secret, number)
-
-    def _send(self, message: messages.Message) -> bool:
-        """Send on the control connection; False where there is none."""
-        if self._control is None or self._control.closed:
-            return False
-        self._control.send(message)
-        return True
 
     async def wait(self) -> None:
         """Return when the agent is closed; raises what ended its last tunnel, if something did."""
@@ -147,37 +123,33 @@ class Agent:
     # --- the control connection -----------------------------------------------------------------
 
     async def _connect(self) -> None:
-        """One control connection, up to the relay's welcome."""
+        """One connection, up to the relay's welcome."""
         loop = asyncio.get_running_loop()
-        sock, protocol, rest = await self._link.control()
-        self._lost = lost = loop.create_future()
+        self._lost = loop.create_future()
         self._welcomed = loop.create_future()
-        control = Control(
-            self._pump,
-            sock,
-            protocol,
-            on_text=self._received,
-            on_lost=lambda code: None if lost.done() else lost.set_result(code),
-        )
-        self._control = control
         try:
-            await self._introduce(control, rest)
+            await self._link.connect()
+            await self._introduce()
         except BaseException:
             self._disconnect()
             raise
         self._on_event(Event("connected", f"Connected to {self.relay}"))
 
-    async def _introduce(self, control: Control, rest: bytes) -> None:
-        control.start(rest)
-        control.send(messages.Hello(self._identity, __version__, *self._session))
+    async def _introduce(self) -> None:
+        self._link.send(messages.Hello(self._identity, __version__, *self._session))
         either: list[asyncio.Future[Any]] = [self._welcomed, self._lost]
         await asyncio.wait(either, timeout=WELCOME_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if not self._welcomed.done():
             raise errors.RelayUnreachableError(f"The relay at {self.relay} did not greet this agent")
         self._welcomed.result()
 
-    def _received(self, text: bytes) -> None:
-        message = messages.decode_control_to_agent(text)
+    def lost(self, code: str) -> None:
+        """The link is down."""
+        if not self._lost.done():
+            self._lost.set_result(code)
+
+    def received(self, message: messages.ControlToAgent | None) -> None:
+        """The relay says something."""
         match message:
             case messages.Welcome():
                 self._greeted(message)
@@ -188,11 +160,6 @@ class Agent:
                 self._tunnel_up(message)
             case messages.Refused():
                 self._tunnel_refused(message)
-            case messages.Need():
-                self._pool.more(message.n)
-            case messages.Cancel():
-                if (channel := self._pool.find(message.channel)) is not None:
-                    channel.cancelled(message.stream, message.code, message.sent)
             case messages.Replaced():
                 self._tunnel_lost(message.id, errors.ReplacedError("A newer session took this tunnel over"))
             case messages.Notice():
@@ -202,24 +169,22 @@ class Agent:
             case _:
                 pass  # from a newer relay
 
+    def told(self, what: str, code: str) -> None:
+        """The link, or whoever runs the server, has a word for the person at the agent."""
+        self._on_event(Event("notice", what, code=code))
+
     def _greeted(self, message: messages.Welcome) -> None:
         if self._welcomed.done():
             raise errors.ProtocolError("A second welcome")
+        self._link.greeted(message)
         if message.resumed:
-            self._pool.resumed()
             for number in self._farewells:
-                self._send(messages.Close(number))
-        elif self._session[0]:
-            self._tasks.spawn(self._pool.close(), "old data channels")
-            self._pool = self._new_pool()
+                self._link.send(messages.Close(number))
+        else:
             self._farewells.clear()
         self._session = (message.session, message.secret)
-        self._pool.limit = message.max_channels
-        self._liveness = Liveness(max(0.1, message.ping_interval), max(0.1, message.ping_timeout))
         self._welcomed.set_result(None)
         self.connected = True
-        if not self._pool.channels:
-            self._pool.more(WARM)
         for tunnel in self.tunnels.values():
             if not message.resumed or not tunnel.up:
                 tunnel.up = False
@@ -233,8 +198,7 @@ class Agent:
             code = await self._lost
             if not attempt or loop.time() - connected_at >= STEADY:
                 attempt, lost_at = 0, loop.time()
-            self._control = None
-            self.connected = False
+            self._disconnect()
             self._on_event(Event("disconnected", f"The connection to {self.relay} is lost", code=code))
             while not self.connected:
                 delay = backoff(attempt, loop.time() - lost_at)
@@ -250,14 +214,6 @@ class Agent:
                 except Exception:
                     # Whatever it was: an agent reconnects for as long as it runs.
                     log.exception("no connection to %s", self.relay)
-
-    async def _clock(self) -> None:
-        while True:
-            await asyncio.sleep(self._liveness.period)
-            try:
-                self._liveness.check(self._control, self._pool.channels.values())
-            except Exception:
-                log.exception("a look at the connections failed")  # the next one may not
 
     # --- tunnels --------------------------------------------------------------------------------
 
@@ -278,6 +234,7 @@ class Agent:
         target's. Raises InvalidError, RefusedError and its kind, TunnelTimeoutError.
         """
         _check(kind, proxy_protocol)
+        self._link.check(kind, name=name, remote_port=remote_port, host_header=host_header)
         if self._closed is not None:
             raise errors.RelayError("The agent is closed")
         endpoint = target if isinstance(target, Endpoint) else parse_target(target)
@@ -321,7 +278,7 @@ class Agent:
         return tunnel
 
     def _request(self, tunnel: AgentTunnel) -> None:
-        self._send(
+        self._link.send(
             messages.Request(
                 tunnel.number,
                 tunnel.kind,
@@ -335,12 +292,12 @@ class Agent:
     def _tunnel_up(self, message: messages.Tunnel) -> None:
         tunnel = self.tunnels.get(message.id)
         if tunnel is None:
-            self._send(messages.Close(message.id))  # closed while it was opened
+            self._link.send(messages.Close(message.id))  # closed while it was opened
             return
         tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
         tunnel.warnings = message.warnings
         tunnel.up = True
-        if tunnel.kind == "http":
+        if tunnel.kind == "http" and message.name:
             tunnel.name = message.name
         else:
             tunnel.remote_port = message.port
@@ -385,16 +342,17 @@ class Agent:
         """Close one tunnel."""
         if self.tunnels.pop(tunnel.number, None) is not None:
             self._farewells.append(tunnel.number)
-            self._send(messages.Close(tunnel.number))
+            self._link.send(messages.Close(tunnel.number))
         tunnel.up = False
         await tunnel.service.close()
 
-    def _visitor(self, channel: AgentChannel, request: messages.Open) -> None:
+    def stream_opened(self, stream: AgentStream, request: messages.Open) -> None:
+        """A visitor."""
         tunnel = self.tunnels.get(request.tunnel)
         if tunnel is None or self._closed is not None:
-            channel.refuse("no_tunnel", "The tunnel is closed")
+            stream.refuse("no_tunnel", "The tunnel is closed")
         else:
-            tunnel.service.visit(channel, request)
+            tunnel.service.visit(stream, request)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -417,7 +375,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         self._closed = loop.create_future()
         try:
-            self._send(messages.Goodbye())
+            self._link.send(messages.Goodbye())
             deadline = loop.time() + grace
             while self.active and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110 - a count, no event
                 await asyncio.sleep(min(0.05, left))
@@ -430,21 +388,18 @@ class Agent:
                 tunnel.answer.set_exception(errors.RelayError("The agent is closed"))
         async with AsyncExitStack() as stack:  # all of it is called, last one first
             stack.callback(self._has_closed)
-            stack.push_async_callback(self._pool.close)
+            stack.push_async_callback(self._link.close)
             stack.callback(self._disconnect)
             stack.push_async_callback(self._tasks.close)
             for tunnel in self.tunnels.values():
                 stack.push_async_callback(tunnel.service.close)
 
     def _disconnect(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        self._link.disconnect()
         self.connected = False
 
     def _has_closed(self) -> None:
         self._pump.close()
-        self._link.close()
         self._running = False
         if not self._over.done():
             self._over.set_result(None)

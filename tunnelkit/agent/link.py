@@ -1,109 +1,116 @@
-"""Connections from an agent to its relay: through a proxy if need be, with TLS, shaken hands."""
+"""The seam between an agent and the ways to its relay: WebSocket, SSH, an SSH server of any make.
+
+A *link* carries messages both ways and brings visitors' streams in. The agent decides what is said
+and what a stream is joined with; a link decides how that travels. It never reconnects by itself.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from tunnelkit import errors
-from tunnelkit._version import __version__
-from tunnelkit.net.dial import DialError, Resolver
-from tunnelkit.net.outbound import dial_relay, proxy_for
-from tunnelkit.net.sockets import AnySocket
-from tunnelkit.net.tls import TlsSocket, check_fingerprint, client_context
-from tunnelkit.transport.websocket import Handshake, WebSocketProtocol, connect
-from tunnelkit.wire.address import is_loopback
-from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, SESSION_HEADER
+from tunnelkit.errors import InvalidError
+from tunnelkit.net.dial import Resolver
+from tunnelkit.net.pump import Pump
+from tunnelkit.net.stream import Stream, StreamUser
+from tunnelkit.transport.ssh_options import SshOptions
+from tunnelkit.wire.messages import ControlToAgent, Message, Open, Welcome
 from tunnelkit.wire.relay_url import RelayUrl
 
-__all__ = ["CONNECT_TIMEOUT", "Link"]
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for one connection to the relay, all handshakes included."""
+__all__ = ["AgentStream", "Link", "LinkUser", "Trust", "make_link"]
 
 
-class Link:
-    """How to reach one relay. ``fingerprint`` pins its certificate; ``ca`` is a file of authorities."""
+class AgentStream(Stream, Protocol):
+    """A visitor's stream, as it comes to an agent: ``accept`` or ``refuse`` it, once."""
 
-    def __init__(
-        self,
-        url: RelayUrl,
-        token: str,
-        *,
-        ca: str | None = None,
-        fingerprint: str | None = None,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        if not all("!" <= character <= "~" for character in token):
-            raise errors.InvalidError("The token is malformed", hint="It is visible ASCII without spaces")
-        self.url = url
-        self.random_mask = not url.secure and not is_loopback(url.host)
-        """RFC 6455 §10.3: what an intermediary on plain text could read must not be predictable."""
-        self.resolver = Resolver()
-        self._token = token
-        self._fingerprint = fingerprint
-        self._context: ssl.SSLContext | None = client_context(ca, fingerprint) if url.secure else None
-        self._proxy = proxy_for(url.scheme, url.host, os.environ if environ is None else environ)
+    user: StreamUser
+    closed: bool
 
-    def __repr__(self) -> str:
-        return f"<Link to {self.url}>"
+    def accept(self) -> None:
+        """The service is there: payload may flow."""
 
-    async def control(self) -> tuple[AnySocket, WebSocketProtocol, bytes]:
-        """Open a control connection: its socket, its protocol, what came behind the handshake."""
-        return await self._open(CONTROL_PATH, {})
+    def refuse(self, code: str, what: str) -> None:
+        """The service could not be reached."""
 
-    async def channel(self, session: str, secret: str, number: int) -> tuple[AnySocket, bytes]:
-        """Open data channel ``number`` of a session: its socket, and what came behind the handshake."""
-        sock, _, rest = await self._open(CHANNEL_PATH, {SESSION_HEADER: f"{session}:{secret}:{number}"})
-        return sock, rest
 
-    async def _open(self, path: str, headers: dict[str, str]) -> tuple[AnySocket, WebSocketProtocol, bytes]:
-        url = self.url
-        headers = {"User-Agent": f"tunnelkit/{__version__}", **headers}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        sock: AnySocket | None = None
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await self._connect()
-                handshake = Handshake(url.host, url.port, path, url.secure, headers)
-                protocol, rest = await connect(sock, handshake)
-        except TimeoutError:
-            raise errors.RelayUnreachableError(f"The relay at {url} did not answer in time") from None
-        except DialError as error:
-            raise errors.RelayUnreachableError(f"The relay at {url} cannot be reached: {error}") from None
-        except OSError as error:
-            raise errors.RelayUnreachableError(
-                f"The connection to the relay at {url} broke: {error.strerror or error}"
-            ) from None
-        else:
-            opened, sock = sock, None
-            return opened, protocol, rest
-        finally:
-            if sock is not None:
-                sock.close()
+class LinkUser(Protocol):
+    """The agent."""
 
-    async def _connect(self) -> AnySocket:
-        url = self.url
-        sock, received = await dial_relay(
-            url.host, url.port, proxy=self._proxy, resolver=self.resolver, timeout=CONNECT_TIMEOUT
-        )
-        if self._context is None:
-            if received:
-                sock.close()
-                raise errors.NotARelayError(f"What answers at {url} speaks first, which no relay does")
-            return sock
-        tls = TlsSocket(sock, self._context, server_side=False, server_hostname=url.host, received=received)
-        try:
-            await tls.handshake(CONNECT_TIMEOUT)
-            if self._fingerprint:
-                check_fingerprint(tls, self._fingerprint)
-        except BaseException:
-            tls.close()
-            raise
-        return tls
+    def received(self, message: ControlToAgent | None) -> None:
+        """A message of the relay; None for one of a newer relay. ProtocolError ends the connection."""
 
-    def close(self) -> None:
-        self.resolver.close()
+    def lost(self, code: str) -> None:
+        """The connection is gone, and nobody here ended it."""
+
+    def stream_opened(self, stream: AgentStream, request: Open) -> None:
+        """A visitor has come."""
+
+    def told(self, what: str, code: str) -> None:
+        """The relay's side says something to the person at the agent."""
+
+
+class Link(Protocol):
+    """One way to one relay, connected at most once at a time."""
+
+    @property
+    def resolver(self) -> Resolver:
+        """Names, to whoever needs them beside the link."""
+
+    async def connect(self) -> None:
+        """Connect; the relay can be talked to from then on. Raises what is in the way."""
+
+    def send(self, message: Message) -> bool:
+        """Send a message; False where there is no connection."""
+
+    def greeted(self, welcome: Welcome) -> None:
+        """The relay has greeted the agent, on these terms."""
+
+    def check(self, kind: str, *, name: str, remote_port: int, host_header: str) -> None:
+        """Raise InvalidError where this relay can never give what is wished for."""
+
+    def disconnect(self) -> None:
+        """End the connection; :meth:`LinkUser.lost` is not called."""
+
+    async def close(self) -> None:
+        """Disconnect and let everything go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """By what agent and relay know each other."""
+
+    token: str = field(default="", repr=False)
+    ca: str | None = None
+    """A file with the authorities that sign the relay's certificate (TLS)."""
+    fingerprint: str | None = None
+    """SHA-256 of the relay's certificate (TLS)."""
+    ssh: SshOptions = field(default_factory=SshOptions)
+
+    def __post_init__(self) -> None:
+        if not all("!" <= character <= "~" for character in self.token):
+            raise InvalidError("The token is malformed", hint="It is visible ASCII without spaces")
+
+
+def make_link(
+    url: RelayUrl, trust: Trust, pump: Pump, user: LinkUser, environ: Mapping[str, str] | None = None
+) -> Link:
+    """The link to ``url``. ``environ``, which may name proxies, stands in for the process's own.
+
+    InvalidError where what is to be verified cannot be.
+    """
+    if trust.ssh.host_key and not url.is_ssh:
+        raise InvalidError(f"There is no SSH host key at {url}", hint="Pin a certificate with --fingerprint")
+    if trust.fingerprint and url.is_ssh:
+        raise InvalidError(f"There is no certificate at {url}", hint="Pin the host key with --host-key")
+    if url.scheme == "ssh":
+        from tunnelkit.agent.ssh_link import SshLink  # asyncssh takes a third of a second to import
+
+        return SshLink(url, trust, pump, user, environ)
+    if url.scheme == "ssh+openssh":
+        from tunnelkit.agent.openssh_link import OpenSshLink
+
+        return OpenSshLink(url, trust, pump, user, environ)
+    from tunnelkit.agent.websocket_link import WebSocketLink
+
+    return WebSocketLink(url, trust, pump, user, environ)

@@ -1,4 +1,4 @@
-"""The last step of a visitor's way: from a data channel to the local service."""
+"""The last step of a visitor's way: from a visitor's stream to the local service."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunnelkit.agent.events import Event, Listener
+from tunnelkit.agent.link import AgentStream
 from tunnelkit.errors import InvalidError
 from tunnelkit.net.dial import DialError, LocalDialer
 from tunnelkit.net.pump import READ_SIZE, Join, Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.channels import AgentChannel
 from tunnelkit.wire.address import Endpoint, parse_address
 from tunnelkit.wire.messages import Open
 from tunnelkit.wire.proxy_protocol import header_v1, header_v2
@@ -70,15 +70,15 @@ class _Early:
 
     dialling: asyncio.Task[None]
 
-    def __init__(self, channel: AgentChannel) -> None:
+    def __init__(self, stream: AgentStream) -> None:
         self.data = bytearray()
         self.has_ended = False
-        self._channel = channel
+        self._stream = stream
 
     def payload(self, data: memoryview | bytes) -> None:
         self.data += data
         if len(self.data) >= READ_SIZE:
-            self._channel.pause()
+            self._stream.pause()
 
     def ended(self) -> None:
         self.has_ended = True
@@ -94,13 +94,13 @@ class _Early:
 class _Answering:
     """The user of a probe's stream: the answer has been sent, the rest is thrown away."""
 
-    def __init__(self, channel: AgentChannel) -> None:
-        self._channel = channel
+    def __init__(self, stream: AgentStream) -> None:
+        self._stream = stream
 
     def payload(self, data: memoryview | bytes) -> None: ...
 
     def ended(self) -> None:
-        self._channel.delivered()
+        self._stream.delivered()
 
     def refused(self, code: str, what: str) -> None: ...
     def aborted(self, code: str) -> None: ...
@@ -131,42 +131,42 @@ class LocalService:
         self._number = number
         self._tasks = Tasks(f"tunnel {number}")
 
-    def visit(self, channel: AgentChannel, request: Open) -> None:
+    def visit(self, stream: AgentStream, request: Open) -> None:
         """A visitor has come: dial the service."""
         if request.probe:
-            self._answer_probe(channel, request.probe)
+            self._answer_probe(stream, request.probe)
             return
         try:
             sock = self._dialer.try_now()
         except DialError as error:
-            self._failed(channel, error)
+            self._failed(stream, error)
             return
         if sock is not None:
-            self._join(channel, sock, request, b"", ended=False)
+            self._join(stream, sock, request, b"", ended=False)
             return
-        early = _Early(channel)
-        channel.use(early)
-        early.dialling = self._tasks.spawn(self._dial(channel, request, early), "dial")
+        early = _Early(stream)
+        stream.use(early)
+        early.dialling = self._tasks.spawn(self._dial(stream, request, early), "dial")
 
-    async def _dial(self, channel: AgentChannel, request: Open, early: _Early) -> None:
+    async def _dial(self, stream: AgentStream, request: Open, early: _Early) -> None:
         try:
             sock = await self._dialer.dial()
         except DialError as error:
-            if channel.user is early:
-                self._failed(channel, error)
+            if stream.user is early:
+                self._failed(stream, error)
             return
-        if channel.user is not early or channel.closed:
+        if stream.user is not early or stream.closed:
             sock.close()
             return
-        self._join(channel, sock, request, bytes(early.data), ended=early.has_ended)
+        self._join(stream, sock, request, bytes(early.data), ended=early.has_ended)
 
     def _join(
-        self, channel: AgentChannel, sock: AnySocket, request: Open, early: bytes, *, ended: bool
+        self, stream: AgentStream, sock: AnySocket, request: Open, early: bytes, *, ended: bool
     ) -> None:
-        channel.accept()
-        join = Join(self._pump, sock, channel, self.traffic.end)
+        stream.accept()
+        join = Join(self._pump, sock, stream, self.traffic.end)
         self.traffic.begin(join)
-        channel.use(join)
+        stream.use(join)
         if self.proxy_protocol:
             header = header_v1 if self.proxy_protocol == 1 else header_v2
             early = header(_address(request.visitor), _address(request.ingress)) + early
@@ -176,26 +176,26 @@ class LocalService:
         if ended:
             join.ended()
         if join.flowing:
-            channel.resume()
+            stream.resume()
 
-    def _failed(self, channel: AgentChannel, error: DialError) -> None:
+    def _failed(self, stream: AgentStream, error: DialError) -> None:
         code, words = _WHY[error.kind]
         what = words.format(target=self._target)
         self.traffic.failed += 1
-        channel.refuse(code, what)
+        stream.refuse(code, what)
         self._on_event(Event("service_error", what[0].upper() + what[1:], self._number, code))
 
-    def _answer_probe(self, channel: AgentChannel, nonce: str) -> None:
+    def _answer_probe(self, stream: AgentStream, nonce: str) -> None:
         answer = nonce.encode()
         if self._kind == "http":
             answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
                 len(answer),
                 answer,
             )
-        channel.accept()
-        channel.use(_Answering(channel))
-        channel.send(answer)
-        channel.end(delivered=False)
+        stream.accept()
+        stream.use(_Answering(stream))
+        stream.send(answer)
+        stream.end(delivered=False)
 
     async def close(self) -> None:
         """End all connections now."""

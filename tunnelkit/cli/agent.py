@@ -47,18 +47,27 @@ tunnel_options: Callable[[Any], Any] = grouped(
     help="The public name, below the relay's domain. [default: the relay chooses]",
 )
 @click.option(
+    "--remote-port",
+    metavar="PORT",
+    callback=read_by(parse_port),
+    help="The public port, at an ssh+openssh:// relay, which has no names. [default: the server chooses]",
+)
+@click.option(
     "--host-header",
     metavar="rewrite|VALUE",
     callback=read_by(_host_header),
     help="The Host that the service sees: the target's own, or VALUE. [default: the visitor's]",
 )
 @tunnel_options
-def http(target: Endpoint, name: str | None, host_header: str | None, **options: Any) -> None:
+def http(
+    target: Endpoint, name: str | None, remote_port: int | None, host_header: str | None, **options: Any
+) -> None:
     """Give an HTTP service a public URL.
 
     TARGET is PORT, HOST:PORT, unix:/path or http://HOST:PORT.
     """
-    _hold("http", target, {"name": name or "", "host_header": host_header or ""}, **options)
+    wishes = {"name": name or "", "remote_port": remote_port or 0, "host_header": host_header or ""}
+    _hold("http", target, wishes, **options)
 
 
 @click.command(epilog=example("tunnelkit tcp 6379 --remote-port 20001 --relay wss://…"))

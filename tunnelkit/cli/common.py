@@ -38,7 +38,10 @@ def grouped(*options: Callable[[Function], Function]) -> Callable[[Function], Fu
 
 relay_options: Callable[[Any], Any] = grouped(
     click.option(
-        "--relay", metavar="URL", help="ws://HOST:PORT or wss://HOST. [default: one on this machine]"
+        "--relay",
+        metavar="URL",
+        help="wss://HOST, ws://HOST:PORT, ssh://HOST:PORT, or ssh+openssh://USER@HOST for any SSH server."
+        " [default: one on this machine]",
     ),
     click.option(
         "--token",
@@ -49,6 +52,9 @@ relay_options: Callable[[Any], Any] = grouped(
     click.option("--token-file", metavar="FILE", help="A file with the token; - is standard input."),
     click.option("--ca", metavar="FILE", help="The authorities (PEM) that sign the relay's certificate."),
     click.option("--fingerprint", metavar="SHA256", help="The relay's certificate itself, pinned."),
+    click.option("--identity-file", metavar="FILE", help="The private key for SSH. [default: as ssh has it]"),
+    click.option("--known-hosts", metavar="FILE", help="The host keys that SSH trusts. [default: ssh's own]"),
+    click.option("--host-key", metavar="SHA256:…", help="The relay's SSH host key, pinned."),
     click.option("--lan", is_flag=True, help="Without --relay: let other machines of this network in."),
 )
 """Which relay, and how to prove who one is to it."""

@@ -11,6 +11,7 @@ from tunnelkit.cli.agent import http, tcp
 from tunnelkit.cli.common import example
 from tunnelkit.cli.demo import demo
 from tunnelkit.cli.output import stderr
+from tunnelkit.cli.run import run
 from tunnelkit.cli.serve import serve
 from tunnelkit.errors import TunnelkitError
 
@@ -44,5 +45,5 @@ def cli() -> None:
     """
 
 
-for command in (http, tcp, serve, demo):
+for command in (http, tcp, serve, run, demo):
     cli.add_command(command)

@@ -36,6 +36,23 @@ __all__ = ["serve"]
 @click.option("--token-file", metavar="FILE", help="A file with one token a line; - for standard input.")
 @click.option("--open", is_flag=True, default=None, help="Let everybody open tunnels, without a token.")
 @click.option(
+    "--ssh",
+    multiple=True,
+    metavar="ADDR",
+    help="An address for SSH alone; at those of --listen it is spoken as well. Several times for several.",
+)
+@click.option(
+    "--authorized-keys",
+    metavar="FILE",
+    help="Who may log in over SSH and open tunnels: public keys, as in OpenSSH's authorized_keys.",
+)
+@click.option(
+    "--ssh-host-key",
+    metavar="FILE",
+    help="The SSH host key, made at the first start. [default: in the user's data directory]",
+)
+@click.option("--ssh-keys-only", is_flag=True, default=None, help="Take no tokens as passwords over SSH.")
+@click.option(
     "--grace",
     metavar="SECONDS",
     help="Let running connections finish for this long at the end. [default: 30]",
@@ -50,11 +67,11 @@ __all__ = ["serve"]
     metavar="SECONDS",
     help="Give agents up that do not answer for this long. [default: 20]",
 )
-def serve(listen: tuple[str, ...], token: tuple[str, ...], **overrides: Any) -> None:
+def serve(listen: tuple[str, ...], token: tuple[str, ...], ssh: tuple[str, ...], **overrides: Any) -> None:
     """Run a relay: agents connect to it, visitors reach their tunnels through it.
 
-    Agents and HTTP visitors share the --listen ports, so that one port is enough.
+    Agents, HTTP visitors and SSH clients share the --listen ports, so that one port is enough.
     """
     from tunnelkit.cli.serving import serve_visitors
 
-    serve_visitors({"listen": listen or None, "token": token or None, **overrides})
+    serve_visitors({"listen": listen or None, "token": token or None, "ssh": ssh or None, **overrides})

@@ -27,6 +27,10 @@ async def _serve(settings: RelaySettings, stop: Stop) -> None:
         for warning in _warnings(settings, addresses):
             err.line(f"warning: {warning}")
         err.line(_offer(settings))
+        if relay.ssh_fingerprint:
+            places = [f"ssh://{Endpoint(host, port)}" for host, port in relay.ssh_addresses]
+            here = " and ".join([*places, "the addresses below"])
+            err.line(f"SSH at {here}, host key {relay.ssh_fingerprint}")
         for address in addresses:
             err.line(f"listening on ws://{address}")
         await stop.asked.wait()
@@ -37,7 +41,7 @@ def _warnings(settings: RelaySettings, addresses: list[Endpoint]) -> list[str]:
     """What is open to whom, in one line each."""
     public = [str(address) for address in addresses if not is_loopback(address.host)]
     warnings = []
-    if not settings.token:
+    if not settings.token and not settings.authorized_keys:
         who = f"everybody who reaches {public[0]}" if public else "every program on this machine"
         warnings.append(f"{who} may open tunnels, for there is no token")
     if public:

@@ -104,7 +104,7 @@ def _reach(*, lan: bool) -> Event:
     if lan:
         return Event("notice", "Reachable from this network only; --relay URL opens it to the world")
     what = "Reachable on this machine only; --lan opens it to this network, --relay URL to the world"
-    return Event("notice", what)
+    return Event("notice", f"{what} (ssh+openssh://USER@HOST is any machine with sshd)")
 
 
 async def _follow(agent: Agent, wanted: Wanted, reporter: Reporter, stop: Stop) -> None:
@@ -174,16 +174,19 @@ def _not_there(target: Endpoint) -> ServiceRefusedError:
 
 
 def _listening_ports() -> set[int]:
-    """Ports of this machine with a listener; empty where the system does not tell."""
+    """Ports of this machine with a listener; empty where the system does not tell.
+
+    Listeners come first (Documentation/networking/proc_net_tcp.rst of Linux), and what follows can be
+    tens of thousands of rows, for which the loop would stand still.
+    """
     ports = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        try:
-            rows = table.read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for row in rows:
-            _, local, _, state = row.split(maxsplit=4)[:4]
-            if state == LISTENING:
+        with contextlib.suppress(OSError), table.open(encoding="ascii") as rows:
+            next(rows, None)  # the head
+            for row in rows:
+                _, local, _, state = row.split(maxsplit=4)[:4]
+                if state != LISTENING:
+                    break
                 ports.add(int(local.rpartition(":")[2], 16))
     return ports
 

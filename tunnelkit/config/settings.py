@@ -144,6 +144,12 @@ def _token_file(value: object) -> str:
     return path
 
 
+def _keys_file(value: object) -> str:
+    if not (path := _text(value)):
+        raise AuthMissingError("The name of the file with the keys is empty")
+    return path
+
+
 def _tokens(value: object) -> tuple[Masked, ...]:
     if isinstance(value, str | Masked):
         return (_token(value),)
@@ -160,7 +166,8 @@ class AgentSettings:
     """How an agent reaches its relay."""
 
     relay: Annotated[str, _relay] = ""
-    """Where the relay is, ``wss://HOST`` or ``ws://HOST:PORT``. Empty: one is started on this machine."""
+    """Where the relay is: ``wss://HOST``, ``ws://HOST:PORT``, ``ssh://HOST:PORT``, or ``ssh+openssh://USER@HOST``
+    for an SSH server of any make. Empty: one is started on this machine."""
 
     token: Annotated[Masked, _token] = NO_SECRET
     """Proves to the relay who this is. Better in a file than here."""
@@ -173,6 +180,21 @@ class AgentSettings:
 
     fingerprint: Annotated[str, _filled] = ""
     """SHA-256 of the relay's certificate, which then needs no authority."""
+
+    identity_file: Annotated[str, _filled] = ""
+    """The private key for a relay by SSH. Empty: those of the SSH agent, and of ``~/.ssh``."""
+
+    known_hosts: Annotated[str, _filled] = ""
+    """A file with host keys that are trusted. Empty: ``~/.ssh/known_hosts`` and the system's."""
+
+    host_key: Annotated[str, _filled] = ""
+    """``SHA256:…``, the fingerprint of the relay's host key; known_hosts does not count then."""
+
+    ping_interval: Annotated[float, _positive] = 20.0
+    """Seconds of silence after which an SSH server is asked for a sign of life. A relay names its own."""
+
+    ping_timeout: Annotated[float, _positive] = 20.0
+    """Seconds of silence after that, until it counts as dead."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +218,18 @@ class RelaySettings:
 
     open: Annotated[bool, _switch] = False
     """Let everybody open tunnels; without it, a relay that others can reach needs a token."""
+
+    ssh: Annotated[tuple[str, ...], _listen] = ()
+    """Addresses for SSH alone; at those of ``listen`` it is spoken as well."""
+
+    authorized_keys: Annotated[str, _keys_file] = ""
+    """A file with the keys that may log in over SSH and open tunnels, in OpenSSH's format (sshd(8))."""
+
+    ssh_host_key: Annotated[str, _filled] = ""
+    """The file with the SSH host key, made at the first start. Empty: in the user's data directory."""
+
+    ssh_keys_only: Annotated[bool, _switch] = False
+    """Take no tokens as passwords over SSH."""
 
     grace: Annotated[float, _seconds] = 30.0
     """How long running streams may go on once the relay is told to stop."""
@@ -227,7 +261,7 @@ Level = dict[str, _Given]
 Settings = TypeVar("Settings", AgentSettings, RelaySettings)
 
 _TOKEN = {"token", "token_file"}
-_PATHS = {"ca", "token_file"}
+_PATHS = {"authorized_keys", "ca", "identity_file", "known_hosts", "ssh_host_key", "token_file"}
 
 
 def option(name: str) -> str:
@@ -271,6 +305,10 @@ def load_relay(
     if settings.open and settings.token:
         raise InvalidError(
             "The relay is told to be open, and to ask for a token", hint="Leave out one of the two"
+        )
+    if settings.open and settings.authorized_keys:
+        raise InvalidError(
+            "The relay is told to be open, and to ask for a key", hint="Leave out one of the two"
         )
     return settings
 
@@ -339,7 +377,7 @@ def _environment(environ: Mapping[str, str], readers: Iterable[str]) -> Level:
 
 def _is_about_tokens(name: str) -> bool:
     """Whether ``name`` looks like an attempt at a setting that decides whom to trust."""
-    words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT"}
+    words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT", "AUTHORIZED"}
     return any(difflib.get_close_matches(part, words, 1, cutoff=0.75) for part in (name, *name.split("_")))
 
 

@@ -46,6 +46,11 @@ class Create(Message, frozen=True):
     token: str = ""
     ca: str = ""
     fingerprint: str = ""
+    identity_file: str = ""
+    known_hosts: str = ""
+    host_key: str = ""
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
 
     def __repr__(self) -> str:
         return f"Create({self.id}, {self.kind!r}, {self.target!r})"  # without the token

@@ -243,6 +243,11 @@ class EngineProcess:
                 token=Masked(request.token),
                 ca=request.ca,
                 fingerprint=request.fingerprint,
+                identity_file=request.identity_file,
+                known_hosts=request.known_hosts,
+                host_key=request.host_key,
+                ping_interval=request.ping_interval,
+                ping_timeout=request.ping_timeout,
             )
         self._agents = {key: shared for key, shared in self._agents.items() if shared.usable}
         if settings not in self._agents:

@@ -20,7 +20,7 @@ from tunnelkit.functions.messages import Kind, Outcome
 from tunnelkit.functions.scheduler import Scheduler
 from tunnelkit.functions.spec import Spec
 
-__all__ = ["Engine", "Pending", "close", "engine", "known", "known_keys", "register"]
+__all__ = ["Engine", "Pending", "close", "engine", "known", "known_keys", "observe", "register"]
 
 END_TIME = 5.0
 """Seconds for the processes to be gone at the program's end."""
@@ -204,6 +204,19 @@ class _NestedEngine:
 # --- which of the two ---------------------------------------------------------------------------
 
 
+def default_places() -> int:
+    """Calls at once: most wait for something, few compute; the number that thread pools have."""
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
+def print_line(spec: Spec, stream: str, text: str) -> None:
+    """Show a line of a function's output, with whose it is."""
+    print(f"{spec.name} | {text}", file=getattr(sys, stream), flush=True)
+
+
+def _ignore(job: Job) -> None: ...
+
+
 class _Program:
     """What stands for this process: its functions, and its engine once there is one."""
 
@@ -211,6 +224,8 @@ class _Program:
         self.specs: dict[str, Spec] = {}
         self._lock = threading.Lock()
         self._engine: LocalEngine | None = None
+        self.on_line: Callable[[Spec, str, str], None] = print_line
+        self.on_change: Callable[[Job], None] = _ignore
         os.register_at_fork(
             before=self._lock.acquire,
             after_in_parent=self._lock.release,
@@ -223,7 +238,7 @@ class _Program:
             return _NestedEngine(link)
         with self._lock:
             if self._engine is None:
-                self._engine = LocalEngine(default_places(), print_line, _ignore)
+                self._engine = LocalEngine(default_places(), self.on_line, self.on_change)
             return self._engine
 
     def _forked(self) -> None:
@@ -237,20 +252,7 @@ class _Program:
             last.close()
 
 
-def _ignore(job: Job) -> None: ...
-
-
 _program: Final = _Program()
-
-
-def default_places() -> int:
-    """Calls at once: most wait for something, few compute; the number that thread pools have."""
-    return min(32, (os.cpu_count() or 1) + 4)
-
-
-def print_line(spec: Spec, stream: str, text: str) -> None:
-    """Show a line of a function's output, with whose it is."""
-    print(f"{spec.name} | {text}", file=getattr(sys, stream), flush=True)
 
 
 def engine() -> Engine:
@@ -277,6 +279,14 @@ def known(key: str) -> Spec:
             f"The program has no function {key}",
             hint="Functions are declared in the program itself, or in a module that it imports",
         ) from None
+
+
+def observe(*, on_line: Callable[[Spec, str, str], None], on_change: Callable[[Job], None]) -> None:
+    """From the next engine on, show a function's output and the changes of calls in another way.
+
+    Both are called in the engine's thread.
+    """
+    _program.on_line, _program.on_change = on_line, on_change
 
 
 def close() -> None:

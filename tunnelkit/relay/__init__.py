@@ -2,6 +2,6 @@
 
 from tunnelkit.relay.auth import AnyToken, Authorizer, Identity, TokenList
 from tunnelkit.relay.limits import Limits
-from tunnelkit.relay.server import Relay
+from tunnelkit.relay.server import Relay, RelaySsh
 
-__all__ = ["AnyToken", "Authorizer", "Identity", "Limits", "Relay", "TokenList"]
+__all__ = ["AnyToken", "Authorizer", "Identity", "Limits", "Relay", "RelaySsh", "TokenList"]

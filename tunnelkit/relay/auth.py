@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tunnelkit.errors import AuthMissingError
 
-__all__ = ["AnyToken", "Authorizer", "Identity", "TokenList", "bearer"]
+__all__ = ["AnyToken", "Authorizer", "Identity", "NoToken", "TokenList", "bearer"]
 
 MAX_TOKEN = 1024
 """Characters of a token; longer ones are refused unread."""
@@ -72,6 +72,13 @@ class AnyToken:
         if not token:
             return Identity("anybody", anonymous=True)
         return Identity(f"token-{_digest(token).hex()[:12]}")
+
+
+class NoToken:
+    """A relay for keys alone."""
+
+    async def authorize(self, token: str) -> Identity | None:
+        return None
 
 
 def _digest(token: str) -> bytes:

@@ -198,7 +198,7 @@ class Upstream:
         self.fresh = False
         if not visitor.request_done:
             self.stream.cancel("service_answered")
-        elif surplus or not self._reusable or self._tunnel.closed:
+        elif surplus or not self._reusable or self._tunnel.closed or self._tunnel.ingress_address:
             self.give_up()
         else:
             self._ingress.rest(self, self._tunnel)

@@ -18,7 +18,7 @@ from tunnelkit.relay.http_connection import HttpConnection
 from tunnelkit.relay.http_upstream import Upstream
 from tunnelkit.relay.pages import error_page
 from tunnelkit.relay.registry import Away, RelayTunnel
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.http_body import ChunkScanner
 from tunnelkit.wire.http_head import (
     Framing,
@@ -114,6 +114,10 @@ class HttpVisitor(HttpConnection):
 
     # --- receiving ------------------------------------------------------------------------------
 
+    def begin(self, received: bytes) -> None:
+        """Take what has been received already."""
+        self._heads(received)
+
     def _readable(self) -> None:
         try:
             count = self._sock.recv_into(self._pump.area)
@@ -181,6 +185,12 @@ class HttpVisitor(HttpConnection):
             ingress.tasks.spawn(self._route(head, data[:end], rest), "route")
 
     @property
+    def local_address(self) -> tuple[str, int]:
+        """The public address that the visitor came to."""
+        host, port = self._sock.getsockname()[:2]  # type: ignore[index]  # never AF_UNIX
+        return host, port
+
+    @property
     def _closed(self) -> bool:
         return self._state is _State.CLOSED
 
@@ -243,7 +253,7 @@ class HttpVisitor(HttpConnection):
         else:
             self._open(tunnel, data)
 
-    def _open(self, tunnel: RelayTunnel, data: bytes, channel: RelayChannel | None = None) -> None:
+    def _open(self, tunnel: RelayTunnel, data: bytes, channel: SessionStream | None = None) -> None:
         """Send the request ``data`` on a new stream, through ``channel`` if one was waited for."""
         channel = channel or tunnel.session.take()
         if channel is None:

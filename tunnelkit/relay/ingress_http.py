@@ -17,7 +17,7 @@ from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.http_visitor import HttpVisitor
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.http_head import RequestHead
 from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, Notice, Open
 
@@ -81,11 +81,20 @@ class HttpIngress:
         """Visitor connections that are open."""
         return len(self._visitors) + len(self._joins)
 
-    def accept(self, sock: AnySocket, address: tuple[Any, ...], tunnel: RelayTunnel | None = None) -> None:
-        """A visitor has come; on a tunnel's own port, ``tunnel`` is set."""
+    def accept(
+        self,
+        sock: AnySocket,
+        address: tuple[Any, ...],
+        received: bytes = b"",
+        tunnel: RelayTunnel | None = None,
+    ) -> None:
+        """A visitor has come, and has sent ``received``; on a tunnel's own port, ``tunnel`` is set."""
         probe = self._probes.get(address[:2], "") if self._probes else ""
         host, port = address[:2]
-        self._visitors.add(HttpVisitor(self, sock, (host, port), tunnel, probe))
+        visitor = HttpVisitor(self, sock, (host, port), tunnel, probe)
+        self._visitors.add(visitor)
+        if received:
+            visitor.begin(received)
 
     # --- the way to tunnels ---------------------------------------------------------------------
 
@@ -115,7 +124,7 @@ class HttpIngress:
     def open(
         self,
         tunnel: RelayTunnel,
-        channel: RelayChannel,
+        channel: SessionStream,
         upstream: Upstream,
         address: tuple[str, int],
         data: bytes,
@@ -123,7 +132,10 @@ class HttpIngress:
     ) -> None:
         """Open a stream with its first bytes."""
         session = tunnel.session
-        request = Open(session.next_stream(), tunnel.number, join_host_port(*address), probe=probe)
+        ingress = ""
+        if tunnel.ingress_address and upstream.visitor is not None:
+            ingress = join_host_port(*upstream.visitor.local_address)
+        request = Open(session.next_stream(), tunnel.number, join_host_port(*address), ingress, probe)
         session.opening(channel)
         channel.open(request, upstream, data)
 

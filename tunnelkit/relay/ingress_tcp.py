@@ -11,7 +11,7 @@ from tunnelkit.net.sockets import hard_close
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.ingress_http import join_host_port
 from tunnelkit.relay.registry import RelayTunnel
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.messages import Open
 
 __all__ = ["TcpIngress"]
@@ -25,14 +25,14 @@ class _Visit(Join):
 
     __slots__ = ("_ingress", "_request", "_tries", "_tunnel")
 
-    stream: RelayChannel
+    stream: SessionStream
 
     def __init__(
         self,
         ingress: TcpIngress,
         tunnel: RelayTunnel,
         sock: socket.socket,
-        channel: RelayChannel,
+        channel: SessionStream,
         request: Open,
     ) -> None:
         super().__init__(ingress.pump, sock, channel, ingress.left)
@@ -45,7 +45,7 @@ class _Visit(Join):
         self._open(self.stream, self.read_early())
         self.start()
 
-    def _open(self, channel: RelayChannel, payload: bytes = b"") -> None:
+    def _open(self, channel: SessionStream, payload: bytes = b"") -> None:
         self.stream = channel
         self._tunnel.session.opening(channel)
         channel.open(self._request, self, payload)
@@ -112,7 +112,7 @@ class TcpIngress:
         tunnel: RelayTunnel,
         sock: socket.socket,
         address: tuple[Any, ...],
-        channel: RelayChannel,
+        channel: SessionStream,
     ) -> None:
         probe = self._probes.get(address[:2], "") if self._probes else ""
         ingress = ""

@@ -17,9 +17,9 @@ from tunnelkit.relay.auth import Identity
 if TYPE_CHECKING:
     from tunnelkit.net.listen import Listener
     from tunnelkit.relay.http_upstream import Upstream
-    from tunnelkit.relay.session import AgentSession
+    from tunnelkit.relay.sessions import Session
 
-__all__ = ["Away", "Key", "MemoryRegistry", "Registry", "RelayTunnel"]
+__all__ = ["Away", "Key", "MemoryRegistry", "Registry", "RelayTunnel", "owner_of", "taken"]
 
 RESERVATION = 60.0
 """Seconds for which a name or port is kept for its identity after its tunnel has gone."""
@@ -43,10 +43,11 @@ class RelayTunnel:
     key: Key
     number: int
     """The agent's own number for it."""
-    session: AgentSession
+    session: Session
     host_header: bytes = b""
     ingress_address: bool = False
-    """Whether the agent wants to know which public address a visitor came to."""
+    """Whether the agent wants to know which public address a visitor came to. No two visitors share a
+    connection to the service then."""
     url: str = ""
     host: str = ""
     port: int = 0
@@ -90,7 +91,7 @@ class Registry(Protocol):
     async def find(self, key: Key) -> RelayTunnel | Away | None:
         """The tunnel with that key."""
 
-    async def available(self, key: Key, session: AgentSession) -> bool:
+    async def available(self, key: Key, session: Session) -> bool:
         """Whether ``session`` could claim a key that no tunnel has."""
 
 
@@ -114,11 +115,11 @@ class MemoryRegistry:
         holder = self._tunnels.get(key)
         if holder is not None:
             other = holder.session
-            ours = _owner(other) == _owner(session)
+            ours = owner_of(other) == owner_of(session)
             if holder.session is session or not ours or (other.agent != session.agent and other.attached):
-                raise _taken(key)
+                raise taken(key)
         elif not await self.available(key, session):
-            raise _taken(key)
+            raise taken(key)
         self._reserved.pop(key, None)
         self._tunnels[key] = tunnel
         return holder
@@ -126,7 +127,7 @@ class MemoryRegistry:
     async def remove(self, tunnel: RelayTunnel, *, away: bool) -> None:
         if self._tunnels.get(tunnel.key) is tunnel:
             del self._tunnels[tunnel.key]
-            now, owner = self._clock(), _owner(tunnel.session)
+            now, owner = self._clock(), owner_of(tunnel.session)
             self._reserved = {k: r for k, r in self._reserved.items() if r.until > now}
             theirs = [key for key, reservation in self._reserved.items() if reservation.owner == owner]
             if len(theirs) >= MAX_RESERVED:
@@ -139,9 +140,9 @@ class MemoryRegistry:
             return Away()
         return tunnel
 
-    async def available(self, key: Key, session: AgentSession) -> bool:
+    async def available(self, key: Key, session: Session) -> bool:
         reservation = self._reservation(key)
-        return key not in self._tunnels and (reservation is None or reservation.owner == _owner(session))
+        return key not in self._tunnels and (reservation is None or reservation.owner == owner_of(session))
 
     def _reservation(self, key: Key) -> _Reservation | None:
         reservation = self._reserved.get(key)
@@ -151,11 +152,13 @@ class MemoryRegistry:
         return reservation
 
 
-def _owner(session: AgentSession) -> Owner:
+def owner_of(session: Session) -> Owner:
+    """Whose tunnels the session's are."""
     return session.identity, session.agent if session.identity.anonymous else ""
 
 
-def _taken(key: Key) -> NameTakenError | PortTakenError:
+def taken(key: Key) -> NameTakenError | PortTakenError:
+    """The error for a key that somebody else has."""
     if key[0] == "http":
         return NameTakenError(f"The name {key[1]!r} is taken")
     return PortTakenError(f"Port {key[1]} is taken")

@@ -6,31 +6,51 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from tunnelkit._version import __version__
 from tunnelkit.errors import AuthMissingError
 from tunnelkit.net.listen import Listener, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.relay.auth import AnyToken, Authorizer, TokenList
+from tunnelkit.relay.auth import AnyToken, Authorizer, NoToken, TokenList
 from tunnelkit.relay.door import Door
+from tunnelkit.relay.front import Front
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import MemoryRegistry, Registry
-from tunnelkit.relay.session import AgentSession
+from tunnelkit.relay.sessions import Session
 from tunnelkit.relay.tunnels import Public, Tunnels
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
 
-__all__ = ["Relay"]
+if TYPE_CHECKING:
+    from tunnelkit.relay.ssh_door import SshDoor
+
+__all__ = ["Relay", "RelaySsh"]
 
 log = logging.getLogger("tunnelkit")
 
 TICK = 1.0
 """Seconds between looks at the clocks of what waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySsh:
+    """How a relay speaks SSH: at the addresses that it shares with HTTP, and at ``listen``."""
+
+    host_key: str
+    """The file with the host key; it is made there if there is none."""
+    listen: Sequence[str] = ()
+    """Addresses for SSH alone."""
+    authorized_keys: str = ""
+    """The file with the keys that may log in."""
+    passwords: bool = True
+    """Whether a token may be given as password."""
 
 
 class Relay:
@@ -40,12 +60,13 @@ class Relay:
     ``domain``: the relay's own, under which HTTP tunnels get their names; empty: each HTTP tunnel
     gets a port of its own. ``tcp_ports``: the range for TCP tunnels; None: any free port.
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
-    a loopback address. ``splice``: False moves all bytes through user space.
+    a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
+    tunnels as well as tokens. ``splice``: False moves all bytes through user space.
 
     Raises AuthMissingError, AddressInUseError and InvalidError when it starts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each by its name
         self,
         *,
         listen: str | Sequence[str] = "127.0.0.1:8080",
@@ -54,16 +75,24 @@ class Relay:
         tokens: Iterable[str] | Authorizer = (),
         anyone: bool = False,
         limits: Limits | None = None,
+        ssh: RelaySsh | None = None,
         splice: bool | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.domain = domain.strip(".").lower()
         self._listen = [parse_listen(a) for a in ([listen] if isinstance(listen, str) else listen)]
         self._tcp_ports = tcp_ports
+        self._ssh = ssh
+        self._ssh_listen = [parse_listen(address) for address in ssh.listen] if ssh is not None else []
         self._authorizer = self._authority(tokens, anyone)
         self._splice = splice
         self._registry: Registry = MemoryRegistry()
         self._listeners: list[Listener] = []
+        self._ssh_listeners: list[Listener] = []
+        self._front: Front
+        self._ssh_door: SshDoor | None = None
+        self.ssh_fingerprint = ""
+        """SHA-256 of the SSH host key once the relay runs; empty where it does not speak SSH."""
         self._tasks = Tasks("relay")
         self._pump: Pump
         self._http: HttpIngress
@@ -79,7 +108,9 @@ class Relay:
         listed = [tokens] if isinstance(tokens, str) else list(tokens)
         if listed:
             return TokenList(listed)
-        public = [str(a) for a in self._listen if not is_loopback(a.host)]
+        if self._ssh is not None and self._ssh.authorized_keys and not anyone:
+            return NoToken()
+        public = [str(a) for a in (*self._listen, *self._ssh_listen) if not is_loopback(a.host)]
         if anyone or not public:
             return AnyToken()
         raise AuthMissingError(
@@ -104,14 +135,6 @@ class Relay:
             probes=prober.expected,
         )
         self._tcp = TcpIngress(self._pump, probes=prober.expected)
-        try:
-            for address in self._listen:
-                sock = bind(address.host, address.port)
-                self._listeners.append(Listener(loop, sock, self._http.accept))
-        except BaseException:
-            self._stop_listening()
-            self._pump.close()
-            raise
         first = self._listen[0]
         public = Public(
             {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host),
@@ -129,9 +152,51 @@ class Relay:
             tcp=self._tcp,
             prober=prober,
         )
+        try:
+            self._open_ssh()
+            self._open_listeners(loop)
+        except BaseException:
+            self._stop_listening()
+            self._pump.close()
+            raise
         self._running = True
         self._tasks.spawn(self._clock(), "clock")
         return self
+
+    def _open_ssh(self) -> None:
+        if self._ssh is None:
+            return
+        # Only here: asyncssh takes a quarter of a second to import.
+        from tunnelkit.relay.ssh_door import SshDoor
+        from tunnelkit.transport.ssh import SshServer
+        from tunnelkit.transport.ssh_keys import AuthorizedKeys
+
+        ssh, authorizer = self._ssh, self._authorizer
+        server = SshServer(
+            key_file=ssh.host_key,
+            keys=AuthorizedKeys(ssh.authorized_keys) if ssh.authorized_keys else None,
+            passwords=ssh.passwords and not isinstance(authorizer, AnyToken | NoToken),
+            anyone=isinstance(authorizer, AnyToken),
+            version=__version__,
+        )
+        self.ssh_fingerprint = server.fingerprint
+        self._ssh_door = SshDoor(
+            self._pump,
+            server,
+            authorizer,
+            limits=self.limits,
+            tunnels=self._tunnels,
+            on_gone=self._session_gone,
+        )
+
+    def _open_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
+        ssh = self._ssh_door.accept if self._ssh_door is not None else None
+        self._front = Front(self._pump, patience=self.limits.head_timeout, http=self._http.accept, ssh=ssh)
+        for address in self._listen:
+            self._listeners.append(Listener(loop, bind(address.host, address.port), self._front.accept))
+        for address in self._ssh_listen:
+            assert ssh is not None
+            self._ssh_listeners.append(Listener(loop, bind(address.host, address.port), ssh))
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -148,6 +213,11 @@ class Relay:
     def addresses(self) -> list[tuple[str, int]]:
         """Where the relay listens, ports filled in."""
         return [listener.address for listener in self._listeners]
+
+    @property
+    def ssh_addresses(self) -> list[tuple[str, int]]:
+        """Where the relay listens for SSH alone, ports filled in."""
+        return [listener.address for listener in self._ssh_listeners]
 
     @property
     def url(self) -> str:
@@ -172,13 +242,19 @@ class Relay:
                 log.exception("a look at what waits failed")  # one connection's fault is not the others'
 
     def _tick(self, now: float, *, liveness: bool) -> None:
-        for session in list(self._door.sessions.values()):
+        for session in self._sessions:
             session.tick(now, liveness=liveness)
             for tunnel in session.tunnels.values():
                 self._http.trim(tunnel)
         self._http.tick(now)
+        self._front.tick(now)
 
-    def _session_gone(self, session: AgentSession) -> None:
+    @property
+    def _sessions(self) -> list[Session]:
+        over_ssh = self._ssh_door.sessions if self._ssh_door is not None else ()
+        return [*self._door.sessions.values(), *over_ssh]
+
+    def _session_gone(self, session: Session) -> None:
         for tunnel in list(session.tunnels.values()):
             if tunnel.listener is not None:
                 tunnel.listener.close()
@@ -187,7 +263,7 @@ class Relay:
     # --- the end --------------------------------------------------------------------------------
 
     def _stop_listening(self) -> None:
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._ssh_listeners):
             listener.close()
 
     async def close(self, *, grace: float = 0.0) -> None:
@@ -206,14 +282,19 @@ class Relay:
             stack.callback(self._has_closed)
             stack.push_async_callback(self._tasks.close)
             stack.push_async_callback(self._door.close)
+            if self._ssh_door is not None:
+                stack.push_async_callback(self._ssh_door.close)
             stack.push_async_callback(self._tcp.close)
             stack.push_async_callback(self._http.close)
             self._stop_listening()
-            for session in self._door.sessions.values():
+            self._front.close()
+            for session in self._sessions:
                 for tunnel in session.tunnels.values():
                     if tunnel.listener is not None:
                         tunnel.listener.close()
             self._door.drain()
+            if self._ssh_door is not None:
+                self._ssh_door.drain()
             self._http.drain()
             await self._drained(grace)
 

@@ -13,32 +13,28 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 
-from tunnelkit.errors import LimitError, TunnelkitError
+from tunnelkit.errors import LimitError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
+from tunnelkit.relay.sessions import AgentAwayError, SessionStream
 from tunnelkit.transport.channels import RelayChannel
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.transport.websocket import Control
 from tunnelkit.wire import messages
 
-__all__ = ["AgentAwayError", "AgentSession"]
+__all__ = ["AgentSession"]
 
 log = logging.getLogger("tunnelkit")
 
 
-class AgentAwayError(TunnelkitError):
-    """The tunnel's agent is not connected, or offers no data channel in time."""
-
-    code = "agent_away"
-    exit_status = 1
-    default_hint = "The agent reconnects by itself; try again in a moment"
-
-
 class AgentSession:
-    """See the module. ``on_gone(session)`` is called when it has ended for good."""
+    """See the module, and :class:`~tunnelkit.relay.sessions.Session`.
+
+    ``on_gone(session)`` is called when it has ended for good.
+    """
 
     def __init__(
         self,
@@ -80,6 +76,13 @@ class AgentSession:
     def attached(self) -> bool:
         """Whether the agent is connected."""
         return self.control is not None
+
+    async def gives_way(self) -> bool:
+        """It is told, and does not come back."""
+        return True
+
+    def permits(self, message: messages.Request) -> None:
+        """Whoever has a token may ask for anything."""
 
     def proves(self, secret: str) -> bool:
         """Whether ``secret`` is this session's."""
@@ -202,14 +205,16 @@ class AgentSession:
         self._stream += 1
         return self._stream
 
-    def opening(self, channel: RelayChannel) -> None:
+    def opening(self, channel: SessionStream) -> None:
         """``channel`` waits for the agent's answer."""
+        assert isinstance(channel, RelayChannel)
         self._opening[channel] = self._pump.loop.time() + self._limits.open_timeout
 
     def channel_answered(self, channel: RelayChannel) -> None:
         self._opening.pop(channel, None)
 
-    def channel_free(self, channel: RelayChannel) -> None:
+    def channel_free(self, channel: SessionStream) -> None:
+        assert isinstance(channel, RelayChannel)
         if channel.closed:
             return
         while self._waiting:

@@ -25,8 +25,8 @@ from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
-from tunnelkit.relay.registry import Registry, RelayTunnel
-from tunnelkit.relay.session import AgentSession
+from tunnelkit.relay.registry import Away, Key, Registry, RelayTunnel, owner_of, taken
+from tunnelkit.relay.sessions import Session
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import parse_port, tunnel_name
 
@@ -74,13 +74,17 @@ class Tunnels:
         self._pump = pump
         self._registry = registry
         self._limits = limits
-        self._public = public
+        self.public = public
         self._http = http
         self._tcp = tcp
         self._prober = prober
         self._main_address = public.main_address
 
-    async def request(self, session: AgentSession, message: messages.Request) -> None:
+    async def find(self, key: Key) -> RelayTunnel | Away | None:
+        """The tunnel with that key."""
+        return await self._registry.find(key)
+
+    async def request(self, session: Session, message: messages.Request) -> None:
         """Answer an agent's request for a tunnel."""
         tunnel = session.tunnels.get(message.id)
         if tunnel is not None and not tunnel.up:
@@ -91,8 +95,8 @@ class Tunnels:
             session.send(messages.Refused(error.code, error.what, message.id, error.hint))
             return
         warnings: tuple[str, ...] = ()
-        if self._public.domain and tunnel.key[0] == "http" and not await self._prober.resolves(tunnel.host):
-            wildcard = f"*.{self._public.domain}"
+        if self.public.domain and tunnel.key[0] == "http" and not await self._prober.resolves(tunnel.host):
+            wildcard = f"*.{self.public.domain}"
             warnings = (f"{tunnel.host} does not resolve here: visitors need a DNS record for {wildcard}",)
         if not tunnel.closed:
             session.send(
@@ -107,15 +111,16 @@ class Tunnels:
         if tunnel.took_over:
             tunnel.took_over = False
             yield "took_over", "It was another session's of this agent, which has been stopped"
-        if message.name and not self._public.domain and not tunnel.announced:
+        if message.name and not self.public.domain and not tunnel.announced:
             yield "name_unused", "The relay has no domain: the address is a port, and the name not part of it"
         tunnel.announced = True
 
-    async def _open(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
+    async def _open(self, session: Session, message: messages.Request) -> RelayTunnel:
         if len(session.tunnels) >= self._limits.tunnels_per_session:
             raise LimitError(f"An agent has at most {self._limits.tunnels_per_session} tunnels")
         if session.ended:
             raise RefusedError("The session is over")
+        session.permits(message)
         try:
             if message.kind == "http":
                 tunnel = await self._open_http(session, message)
@@ -130,27 +135,33 @@ class Tunnels:
         tunnel.up = True
         return tunnel
 
-    async def _open_http(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
+    async def _open_http(self, session: Session, message: messages.Request) -> RelayTunnel:
         name = tunnel_name(message.name) if message.name else _random_name()
         if any(c in message.host_header for c in "\r\n\0 ") or len(message.host_header) > 255:
             raise InvalidNameError("The Host for the service is malformed", hint="Give a host, or host:port")
-        tunnel = RelayTunnel(("http", name), message.id, session, host_header=message.host_header.encode())
+        tunnel = RelayTunnel(
+            ("http", name),
+            message.id,
+            session,
+            host_header=message.host_header.encode(),
+            ingress_address=message.ingress_address,
+        )
         await self._claim(tunnel)
         _, port = self._main_address()
-        tunnel.host, tunnel.port = f"{name}.{self._public.domain}", port
-        if not self._public.domain:
+        tunnel.host, tunnel.port = f"{name}.{self.public.domain}", port
+        if not self.public.domain:
             tunnel.listener = Listener(
                 self._pump.loop,
-                bind(self._public.bind, 0),
+                bind(self.public.bind, 0),
                 partial(self._http.accept, tunnel=tunnel),
             )
-            tunnel.host, tunnel.port = self._public.host, tunnel.listener.port
+            tunnel.host, tunnel.port = self.public.host, tunnel.listener.port
         where = tunnel.host if tunnel.port == 80 else f"{tunnel.host}:{tunnel.port}"
         tunnel.url = f"http://{where}"
         return tunnel
 
-    async def _open_tcp(self, session: AgentSession, message: messages.Request) -> RelayTunnel:
-        ports = self._public.ports
+    async def _open_tcp(self, session: Session, message: messages.Request) -> RelayTunnel:
+        ports = self.public.ports
         if message.port:
             parse_port(message.port)
         if message.port and ports is not None and message.port not in ports:
@@ -169,10 +180,10 @@ class Tunnels:
                     raise PortTakenError(f"Port {message.port} is taken") from None
         raise PortTakenError("No port of the relay's range is free", hint="Try again later")
 
-    async def _candidates(self, session: AgentSession) -> list[int]:
+    async def _candidates(self, session: Session) -> list[int]:
         """Ports to choose from. None of them is a tunnel's: a choice takes nothing over, not even from
         the same agent, which may be another process on that machine."""
-        ports = self._public.ports
+        ports = self.public.ports
         if ports is None:
             return [0] * PORT_TRIES
         free: list[int] = []
@@ -184,33 +195,43 @@ class Tunnels:
                     break
         return free
 
-    async def _listen(self, session: AgentSession, message: messages.Request, port: int) -> RelayTunnel:
+    async def _listen(self, session: Session, message: messages.Request, port: int) -> RelayTunnel:
         sock = None
         if not port:
-            sock = bind(self._public.bind, 0)
+            sock = bind(self.public.bind, 0)
             port = sock.getsockname()[1]
         tunnel = RelayTunnel(("tcp", port), message.id, session, ingress_address=message.ingress_address)
         try:
             await self._claim(tunnel)
-            sock = sock or bind(self._public.bind, port)
+            sock = sock or bind(self.public.bind, port)
         except BaseException:
             if sock is not None:
                 sock.close()
             await self.close(tunnel, away=False)
             raise
         tunnel.listener = Listener(self._pump.loop, sock, partial(self._tcp.accept, tunnel))
-        host = self._public.domain or self._public.host
+        host = self.public.domain or self.public.host
         tunnel.host, tunnel.port = host, port
         tunnel.url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
         return tunnel
 
     async def _claim(self, tunnel: RelayTunnel) -> None:
+        await self._ask_holder(tunnel)
         ghost = await self._registry.add(tunnel)
         tunnel.session.tunnels[tunnel.number] = tunnel
         if ghost is not None:
             tunnel.took_over = ghost.session.attached
             ghost.session.replaced(ghost.number)
             await self.close(ghost, away=False)
+
+    async def _ask_holder(self, tunnel: RelayTunnel) -> None:
+        """Raise where the same agent's older session has the key, and does not give way."""
+        holder = await self._registry.find(tunnel.key)
+        if isinstance(holder, RelayTunnel) and holder.session is not tunnel.session:
+            older, newer = holder.session, tunnel.session
+            same = owner_of(older) == owner_of(newer) and older.agent == newer.agent
+            if same and not await older.gives_way():
+                raise taken(tunnel.key)
 
     async def close(self, tunnel: RelayTunnel, *, away: bool) -> None:
         """End a tunnel; streams that run go on."""

@@ -11,14 +11,15 @@ import pytest
 from tests.support.addresses import free_port
 from tests.support.scripted import PATIENCE
 from tunnelkit import errors
-from tunnelkit.agent import link as module
-from tunnelkit.agent.link import Link
+from tunnelkit.agent import dialer as module
+from tunnelkit.agent.dialer import WebSocketDialer
+from tunnelkit.agent.link import Trust
 from tunnelkit.net.sockets import hard_close
 from tunnelkit.wire.relay_url import RelayUrl
 
 
-def link_to(port: int, token: str = "hush", host: str = "127.0.0.1", **environ: str) -> Link:
-    return Link(RelayUrl.parse(f"ws://{host}:{port}"), token, environ=environ)
+def link_to(port: int, token: str = "hush", host: str = "127.0.0.1", **environ: str) -> WebSocketDialer:
+    return WebSocketDialer(RelayUrl.parse(f"ws://{host}:{port}"), token, environ=environ)
 
 
 @pytest.fixture
@@ -70,12 +71,12 @@ async def test_cancelled_in_its_handshake_it_closes_its_connection(server: socke
 @pytest.mark.parametrize("token", ["a b", "a\r\nX-Admin: yes", "tökén", "a\0", " a", "a\n"])
 def test_a_token_that_is_no_header_is_refused_before_it_is_sent(token: str) -> None:
     with pytest.raises(errors.InvalidError) as refusal:
-        link_to(1, token)
+        Trust(token)
     assert token not in str(refusal.value)
 
 
 def test_no_text_shows_the_token() -> None:
-    assert "hush" not in repr(link_to(1))
+    assert "hush" not in repr(link_to(1)) + repr(Trust("hush"))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_no_text_shows_the_token() -> None:
     ],
 )
 def test_masks_are_random_where_an_intermediary_could_read(url: str, random: bool) -> None:
-    assert Link(RelayUrl.parse(url), "", environ={}).random_mask is random
+    assert WebSocketDialer(RelayUrl.parse(url), "", environ={}).random_mask is random
 
 
 def test_a_proxy_that_is_none_stops_the_agent_before_it_connects() -> None:
@@ -98,4 +99,4 @@ def test_a_proxy_that_is_none_stops_the_agent_before_it_connects() -> None:
 
 
 def test_this_machine_is_never_behind_a_proxy() -> None:
-    assert link_to(1, ALL_PROXY="socks5://proxy:1080")._proxy is None
+    assert link_to(1, ALL_PROXY="socks5://proxy:1080").proxy is None
