@@ -36,6 +36,7 @@
     │   ├── FunctionTimeoutError  (also a TimeoutError) it took longer than it may, and was ended
     │   ├── CallTimeoutError      (also a TimeoutError) its result was not there in time
     │   ├── CallCancelledError    it was cancelled
+    │   ├── ClusterError          the Ray cluster that is to run calls cannot be used
     │   ├── ScriptError           a script for `tunnelkit run` cannot be loaded or called
     │   └── SerializationError    an argument, a result or the function itself cannot be sent
     └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
@@ -56,6 +57,7 @@ __all__ = [
     "CallCancelledError",
     "CallTimeoutError",
     "CertificateError",
+    "ClusterError",
     "EngineError",
     "ForwardRefusedError",
     "FunctionError",
@@ -378,6 +380,14 @@ class CallCancelledError(FunctionError):
 
     code = "call_cancelled"
     exit_status = 42
+
+
+class ClusterError(FunctionError):
+    """The Ray cluster that calls are to run on cannot be reached, has gone, or does not fit."""
+
+    code = "cluster"
+    exit_status = 45
+    default_hint = "Start one with `ray start --head`, or name it with RAY_ADDRESS=HOST:PORT"
 
 
 class ScriptError(FunctionError):

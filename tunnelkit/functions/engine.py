@@ -13,14 +13,16 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from tunnelkit.errors import CallTimeoutError, NotFoundError
+from tunnelkit.errors import CallTimeoutError, InvalidError, NotFoundError
 from tunnelkit.functions import child
 from tunnelkit.functions.job import Job
 from tunnelkit.functions.messages import Kind, Outcome
+from tunnelkit.functions.runner import Runner
 from tunnelkit.functions.scheduler import Scheduler
 from tunnelkit.functions.spec import Spec
+from tunnelkit.functions.warm import Start
 
-__all__ = ["Engine", "Pending", "close", "engine", "known", "known_keys", "observe", "register"]
+__all__ = ["Engine", "Pending", "chosen", "close", "engine", "known", "known_keys", "observe", "register"]
 
 END_TIME = 5.0
 """Seconds for the processes to be gone at the program's end."""
@@ -109,7 +111,7 @@ class LocalEngine:
     """Runs calls in processes on this machine, driven by a thread with an event loop of its own.
 
     ``places``: calls at once. ``on_line(spec, stream, text)`` and ``on_change(job)`` are called in
-    that thread.
+    that thread. ``start``: makes the processes.
     """
 
     def __init__(
@@ -117,9 +119,10 @@ class LocalEngine:
         places: int,
         on_line: Callable[[Spec, str, str], None],
         on_change: Callable[[Job], None],
+        start: Start = Runner,
     ) -> None:
         self._make = functools.partial(
-            Scheduler, places=places, find=known, on_line=on_line, on_change=on_change
+            Scheduler, places=places, find=known, on_line=on_line, on_change=on_change, start=start
         )
         started: Future[Scheduler] = Future()
         self._thread = threading.Thread(
@@ -133,6 +136,9 @@ class LocalEngine:
         self._ending = asyncio.Event()
         scheduler = self._make()
         started.set_result(scheduler)
+        await self._serve(scheduler)
+
+    async def _serve(self, scheduler: Scheduler) -> None:
         await self._ending.wait()
         await scheduler.close()
 
@@ -209,6 +215,17 @@ def default_places() -> int:
     return min(32, (os.cpu_count() or 1) + 4)
 
 
+ENGINES: Final = ("local", "ray")
+
+
+def chosen() -> str:
+    """Where calls run, by TUNNELKIT_ENGINE: ``local`` or ``ray``. Raises InvalidError."""
+    name = os.environ.get("TUNNELKIT_ENGINE", "") or "local"
+    if name not in ENGINES:
+        raise InvalidError(f"TUNNELKIT_ENGINE={name} is no engine", hint=f"Give {' or '.join(ENGINES)}")
+    return name
+
+
 def print_line(spec: Spec, stream: str, text: str) -> None:
     """Show a line of a function's output, with whose it is."""
     print(f"{spec.name} | {text}", file=getattr(sys, stream), flush=True)
@@ -238,8 +255,15 @@ class _Program:
             return _NestedEngine(link)
         with self._lock:
             if self._engine is None:
-                self._engine = LocalEngine(default_places(), self.on_line, self.on_change)
+                self._engine = self._new_engine()
             return self._engine
+
+    def _new_engine(self) -> LocalEngine:
+        if chosen() == "ray":
+            from tunnelkit.functions.ray_engine import RayEngine  # Ray is an extra, and takes a second
+
+            return RayEngine(self.on_line, self.on_change)
+        return LocalEngine(default_places(), self.on_line, self.on_change)
 
     def _forked(self) -> None:
         self._engine = None

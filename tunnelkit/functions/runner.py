@@ -18,7 +18,7 @@ from tunnelkit.errors import RemoteError
 from tunnelkit.functions.messages import Assembler, Kind, Outcome, Setup, dump, pack
 from tunnelkit.functions.spec import Spec
 
-__all__ = ["Launch", "Runner", "RunnerUser", "base_environment", "launch"]
+__all__ = ["Launch", "Process", "Runner", "RunnerUser", "base_environment", "launch"]
 
 START_TIMEOUT = 60.0
 """Seconds for a process to load its function: heavy modules take many."""
@@ -66,22 +66,42 @@ def launch(command: list[str], inherited: socket.socket) -> subprocess.Popen[byt
     )
 
 
+class Process(Protocol):
+    """A process of a function, here or on another machine. :class:`Runner` says what each means."""
+
+    spec: Spec
+    environment: Mapping[str, str]
+    zone: str
+    waiting: bool
+    idle_since: float
+    cut_off: bool
+    dead: bool
+    gone: asyncio.Future[None]
+
+    @property
+    def pid(self) -> int: ...
+    async def load(self) -> Outcome | None: ...
+    async def run(self, call: int, arguments: bytes) -> Outcome: ...
+    def kill(self) -> None: ...
+    def send(self, kind: Kind, call: int, payload: bytes = b"") -> None: ...
+
+
 class RunnerUser(Protocol):
     """Who made the runner."""
 
-    def nested(self, runner: Runner, kind: Kind, call: int, payload: bytes) -> None:
+    def nested(self, runner: Process, kind: Kind, call: int, payload: bytes) -> None:
         """The function asks for something: SPAWN, FOLLOW, CANCEL, MORE or CLOSE of a nested call."""
 
-    def item(self, runner: Runner, payload: bytes) -> None:
+    def item(self, runner: Process, payload: bytes) -> None:
         """The running call, a generator, has yielded."""
 
-    def blocked(self, runner: Runner, blocked: bool) -> None:
+    def blocked(self, runner: Process, blocked: bool) -> None:
         """The running call waits for a nested one, or not any more."""
 
-    def line(self, runner: Runner, stream: str, text: str) -> None:
+    def line(self, runner: Process, stream: str, text: str) -> None:
         """A line of output, without its end; ``stream`` is ``stdout`` or ``stderr``."""
 
-    def died(self, runner: Runner) -> None:
+    def died(self, runner: Process) -> None:
         """The process has ended."""
 
 
@@ -142,6 +162,8 @@ class Runner:
         self.environment = environment
         self.user = user
         self.loop = asyncio.get_running_loop()
+        self.zone = ""
+        """Where it runs, if that is known."""
         self.call = 0
         """The number of the running call; 0 while there is none."""
         self.waiting = False

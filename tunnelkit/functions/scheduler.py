@@ -13,9 +13,9 @@ from tunnelkit.functions.failure import outcome_of_error
 from tunnelkit.functions.job import Follower, Job, State
 from tunnelkit.functions.messages import Kind, Outcome
 from tunnelkit.functions.places import Places
-from tunnelkit.functions.runner import Runner
+from tunnelkit.functions.runner import Process, Runner
 from tunnelkit.functions.spec import Spec
-from tunnelkit.functions.warm import Warm
+from tunnelkit.functions.warm import Start, Warm
 from tunnelkit.net.tasks import Tasks
 
 __all__ = ["Scheduler"]
@@ -36,17 +36,18 @@ class Scheduler:
         find: Callable[[str], Spec],
         on_line: Callable[[Spec, str, str], None],
         on_change: Callable[[Job], None],
+        start: Start = Runner,
     ) -> None:
         self._find = find
         self._on_line = on_line
         self._on_change = on_change
         self._places = Places(places)
-        self._warm = Warm(places, self)
+        self._warm = Warm(places, self, start)
         self._jobs: dict[int, Job] = {}
         self._ended: dict[int, Job] = {}
         self._serving: dict[int, asyncio.Task[Outcome]] = {}
-        self._running: dict[Runner, Job] = {}
-        self._made: dict[Runner, dict[int, Follower]] = {}
+        self._running: dict[Process, Job] = {}
+        self._made: dict[Process, dict[int, Follower]] = {}
         """For each process, the calls that it follows."""
         self._tasks = Tasks("functions")
 
@@ -117,8 +118,9 @@ class Scheduler:
         except TunnelkitError as error:  # ours: the stack is of no use to anybody
             return outcome_of_error(error, text="\n".join(getattr(error, "__notes__", ())))
 
-    async def _run(self, job: Job, runner: Runner) -> Outcome:
+    async def _run(self, job: Job, runner: Process) -> Outcome:
         job.state, job.pid = State.RUNNING, runner.pid
+        job.zone = runner.zone or job.spec.zone
         job.consumed = lambda: runner.send(Kind.MORE, job.number)
         job.closed = lambda: runner.send(Kind.CLOSE, job.number)
         self._running[runner] = job
@@ -141,7 +143,7 @@ class Scheduler:
 
     # --- what a function's process asks for: see RunnerUser -----------------------------------------
 
-    def nested(self, runner: Runner, kind: Kind, call: int, payload: bytes) -> None:
+    def nested(self, runner: Process, kind: Kind, call: int, payload: bytes) -> None:
         if kind is Kind.SPAWN:
             self._spawn(runner, call, payload)
         elif kind is Kind.FOLLOW:
@@ -151,7 +153,7 @@ class Scheduler:
         elif (job := self._jobs.get(call)) is not None:
             job.consumed() if kind is Kind.MORE else job.closed()
 
-    def _spawn(self, runner: Runner, call: int, payload: bytes) -> None:
+    def _spawn(self, runner: Process, call: int, payload: bytes) -> None:
         key, arguments = pickle.loads(payload)
         try:
             spec = self._find(key)
@@ -161,7 +163,7 @@ class Scheduler:
         self.submit(Job(spec, arguments, call))
         self._follow(runner, call)
 
-    def _follow(self, runner: Runner, call: int) -> None:
+    def _follow(self, runner: Process, call: int) -> None:
         try:
             job = self.find(call)
         except NotFoundError as error:
@@ -177,21 +179,21 @@ class Scheduler:
         follows[call] = follower
         job.follow(follower)
 
-    def item(self, runner: Runner, payload: bytes) -> None:
+    def item(self, runner: Process, payload: bytes) -> None:
         if (job := self._running.get(runner)) is not None:
             job.item(payload)
 
-    def blocked(self, runner: Runner, blocked: bool) -> None:
+    def blocked(self, runner: Process, blocked: bool) -> None:
         if (job := self._running.get(runner)) is not None:
             if blocked:
                 self._places.give(job.spec)
             else:
                 self._places.retake(job.spec)
 
-    def line(self, runner: Runner, stream: str, text: str) -> None:
+    def line(self, runner: Process, stream: str, text: str) -> None:
         self._on_line(runner.spec, stream, text)
 
-    def died(self, runner: Runner) -> None:
+    def died(self, runner: Process) -> None:
         """What a call has begun ends with it if it is cut off, unless somebody else follows that."""
         self._warm.remove(runner)
         cut_off = runner.cut_off or runner in self._running

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tunnelkit.functions.messages import Outcome
-from tunnelkit.functions.runner import Runner, RunnerUser
+from tunnelkit.functions.runner import Process, Runner, RunnerUser
 from tunnelkit.functions.spec import Spec
 
-__all__ = ["Warm"]
+__all__ = ["Start", "Warm"]
+
+Start = Callable[[Spec, Mapping[str, str], RunnerUser], Process]
+"""Makes a process, whose function is not loaded yet. Raises OSError."""
 
 IDLE_TIME = 60.0
 """Seconds for which a process without a call is kept."""
@@ -21,15 +24,16 @@ LOOK_INTERVAL = 5.0
 class Warm:
     """The processes of one scheduler: at most ``most`` of them wait without a call."""
 
-    def __init__(self, most: int, user: RunnerUser) -> None:
+    def __init__(self, most: int, user: RunnerUser, start: Start = Runner) -> None:
+        self._start = start
         self._most = most
         self._user = user
-        self._all: set[Runner] = set()
-        self._idle: list[Runner] = []  # in the order in which they became so
+        self._all: set[Process] = set()
+        self._idle: list[Process] = []  # in the order in which they became so
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
 
-    async def take(self, spec: Spec, environment: Mapping[str, str]) -> Runner | Outcome:
+    async def take(self, spec: Spec, environment: Mapping[str, str]) -> Process | Outcome:
         """A process of ``spec`` with just these variables; or what its loading failed with.
 
         One that still has other values of its secrets is ended. Raises RemoteError.
@@ -40,11 +44,11 @@ class Warm:
                 if runner.environment == environment:
                     return runner
                 runner.kill()
-        runner = Runner(spec, environment, self._user)
+        runner = self._start(spec, environment, self._user)
         self._all.add(runner)
         return await runner.load() or runner
 
-    def give(self, runner: Runner) -> None:
+    def give(self, runner: Process) -> None:
         """``runner`` has ended its call."""
         if runner.dead:
             return
@@ -61,7 +65,7 @@ class Warm:
             self._idle.pop(0).kill()
         self._look = self._loop.call_later(LOOK_INTERVAL, self._end_old_ones) if self._idle else None
 
-    def remove(self, runner: Runner) -> None:
+    def remove(self, runner: Process) -> None:
         """``runner`` has died."""
         self._all.discard(runner)
         if runner in self._idle:
