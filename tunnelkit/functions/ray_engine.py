@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import socket
@@ -55,6 +56,9 @@ class RayEngine(LocalEngine):
             )
         self._cluster = Cluster(cpus)
         super().__init__(cpus, on_line, on_change, start=self._cluster.start)
+        # Ray leaves the cluster at the program's end too, and comes back for whoever still calls it then:
+        # what was registered last is called first.
+        atexit.register(self.close)
 
     async def _serve(self, scheduler: Scheduler) -> None:
         self._cluster.tasks.spawn(self._watch(), "watch")
@@ -69,6 +73,7 @@ class RayEngine(LocalEngine):
         self._cluster.lose(ClusterError(f"The Ray cluster at {self._head} has gone"))
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         super().close()
         if self._ours and self._cluster.lost is None:
             self._cluster.lost = ClusterError("The program has ended")

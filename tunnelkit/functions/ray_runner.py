@@ -180,6 +180,7 @@ class RayRunner:
             cluster.runners.add(self)
             self._actor = cluster.actor(self.spec, self.cpus)
             opening = asyncio.wrap_future(self._actor.open.remote(self._channel.public).future())
+            opening.add_done_callback(_looked_at)
             while True:
                 done, _ = await asyncio.wait([opening], timeout=LOOK_INTERVAL)
                 if done:
@@ -295,6 +296,12 @@ class RayRunner:
         if actor is not None and self._cluster.lost is None:
             with contextlib.suppress(RayError, ValueError):
                 ray.kill(actor)
+
+
+def _looked_at(future: asyncio.Future[Any]) -> None:
+    """An actor that is not wanted any more fails, which is no news."""
+    if not future.cancelled():
+        future.exception()
 
 
 class _Ends:

@@ -75,7 +75,7 @@ class Warm:
         """End all, and wait until they are gone."""
         if self._look is not None:
             self._look.cancel()
-        for runner in self._all:
+        for runner in list(self._all):
             runner.kill()
         while self._all:
             await asyncio.wait([runner.gone for runner in self._all])
