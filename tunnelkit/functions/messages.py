@@ -55,6 +55,8 @@ class Kind(IntEnum):
     """What a call failed with, see :mod:`tunnelkit.functions.failure`."""
     ITEM = 13
     """One item of a generator."""
+    PINNED = 14
+    """The process has connected to where it is looked at. The payload is empty, or why it has not."""
 
 
 @dataclass(frozen=True, slots=True)

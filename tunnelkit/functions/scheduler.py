@@ -110,7 +110,8 @@ class Scheduler:
         spec = job.spec
         try:
             environment = await asyncio.to_thread(spec.environment) if spec.secrets else {}
-            runner = await self._warm.take(spec, environment)
+            route = await asyncio.to_thread(spec.route) if spec.proxy is not None else None
+            runner = await self._warm.take(spec, environment, route)
             if isinstance(runner, Outcome):
                 return runner
             return await self._run(job, runner)
@@ -118,7 +119,7 @@ class Scheduler:
             return outcome_of_error(error, text="\n".join(getattr(error, "__notes__", ())))
 
     async def _run(self, job: Job, runner: Runner) -> Outcome:
-        job.state, job.pid = State.RUNNING, runner.pid
+        job.state, job.pid, job.egress = State.RUNNING, runner.pid, runner.launch.way
         job.consumed = lambda: runner.send(Kind.MORE, job.number)
         job.closed = lambda: runner.send(Kind.CLOSE, job.number)
         self._running[runner] = job

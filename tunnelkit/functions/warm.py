@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping
 
 from tunnelkit.functions.messages import Outcome
+from tunnelkit.functions.pin import choose
 from tunnelkit.functions.runner import Runner, RunnerUser
 from tunnelkit.functions.spec import Spec
+from tunnelkit.functions.start import Route
 
 __all__ = ["Warm"]
 
@@ -29,18 +31,23 @@ class Warm:
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
 
-    async def take(self, spec: Spec, environment: Mapping[str, str]) -> Runner | Outcome:
+    async def take(
+        self, spec: Spec, environment: Mapping[str, str], route: Route | None = None
+    ) -> Runner | Outcome:
         """A process of ``spec`` with just these variables; or what its loading failed with.
 
-        One that still has other values of its secrets is ended. Raises RemoteError.
+        It leaves by ``route``. One that still has other values of its secrets, or another pin, is
+        ended. Raises RemoteError, ProxyUnavailable.
         """
+        ips = tuple(route.ips) if route is not None else ()
         for runner in reversed(self._idle[:]):
             if runner.spec is spec:
                 self._idle.remove(runner)
-                if runner.environment == environment:
+                if runner.environment == environment and runner.ips == ips:
                     return runner
                 runner.kill()
-        runner = Runner(spec, environment, self._user)
+        launch = None if route is None else choose(route)
+        runner = Runner(spec, environment, self._user, launch, ips)
         self._all.add(runner)
         return await runner.load() or runner
 
