@@ -43,6 +43,10 @@ PIDFD_OPEN, PIDFD_GETFD, IO_URING = 434, 438, (425, 426, 427)
 PIDFD_THREAD = os.O_EXCL
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+if _libc is not None:
+    # All as wide as a register: of a narrower one, the kernel would see what was there before.
+    _libc.syscall.argtypes = (ctypes.c_long,) * 7
+    _libc.syscall.restype = ctypes.c_long
 
 
 def numbers() -> Numbers | None:
@@ -52,10 +56,10 @@ def numbers() -> Numbers | None:
     return NUMBERS.get(platform.machine())
 
 
-def call(*arguments: object) -> int:
-    """syscall(2). Raises OSError."""
+def call(number: int, *arguments: int) -> int:
+    """syscall(2), with addresses as numbers. Raises OSError."""
     assert _libc is not None
-    if (result := _libc.syscall(*arguments)) < 0:
+    if (result := _libc.syscall(number, *arguments, *(0,) * (6 - len(arguments)))) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return int(result)
@@ -92,7 +96,7 @@ class Peer:
         self._buffer = ctypes.create_string_buffer(self.MOST)
         self._here = _Piece(ctypes.addressof(self._buffer), 0)
         self._there = _Piece(0, 0)
-        self._pieces = ctypes.byref(self._here), ctypes.byref(self._there)
+        self._pieces = ctypes.addressof(self._here), ctypes.addressof(self._there)
         self._pidfds: dict[int, int] = {}
         self._flags = PIDFD_THREAD
 

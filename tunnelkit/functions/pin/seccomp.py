@@ -119,12 +119,14 @@ def install(known: Numbers) -> int:
     """
     code = Program(known).assembled()
     kept = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(kept))
+    described = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(kept))
+    program = ctypes.create_string_buffer(described, len(described))
+    at = ctypes.addressof(program)
     prctl(NO_NEW_PRIVS, 1)
     try:
         # A signal must not have a call that is being answered made anew.
-        return call(known.seccomp, SET_FILTER, NEW_LISTENER | WAIT_KILLABLE, program)
+        return call(known.seccomp, SET_FILTER, NEW_LISTENER | WAIT_KILLABLE, at)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return call(known.seccomp, SET_FILTER, NEW_LISTENER, program)  # before Linux 5.19
+        return call(known.seccomp, SET_FILTER, NEW_LISTENER, at)  # before Linux 5.19

@@ -27,7 +27,8 @@ from tunnelkit.functions.pin.seccomp import MSG_FASTOPEN, install
 __all__ = ["Supervisor", "run_beneath"]
 
 # ioctls of linux/seccomp.h, and the structures that go with them.
-RECEIVE, SEND = 0xC0502100, 0xC0182101
+RECEIVE, SEND, SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
+SYNC_WAKE_UP = (1).to_bytes(8, "little")
 NOTIFICATION = struct.Struct("<QIIiIQ6Q")
 RESPONSE = struct.Struct("<QqiI")
 CONTINUE = 1
@@ -68,6 +69,9 @@ class Supervisor:
 
     def serve(self) -> None:
         """Answer until there is nobody left who could ask."""
+        with contextlib.suppress(OSError):  # before Linux 6.6
+            # Who asks waits for the answer: both take turns on one processor, which wakes none up.
+            fcntl.ioctl(self._listener, SET_FLAGS, SYNC_WAKE_UP)
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         while True:
