@@ -55,7 +55,7 @@ class App:
     def __repr__(self) -> str:
         return f"<App {self.name!r} with {', '.join(self.functions) or 'no functions'}>"
 
-    def function(
+    def function(  # noqa: PLR0913 - the keywords of one call, which a person reads and writes by name
         self,
         *,
         name: str | None = None,
@@ -71,8 +71,9 @@ class App:
         """Declare a function.
 
         ``secrets``: one or several, whose variables it has; later ones win; read at each call.
-        ``proxy``: whose address its connections leave from; ``egress``: how that is seen to. ``scheduler_placement``: the zone in
-        which it runs if there is room. ``timeout``: seconds after which a call is ended.
+        ``proxy``: whose address its connections leave from; ``egress``: how that is seen to.
+        ``scheduler_placement``: the zone in which it runs if there is room. ``timeout``: seconds
+        after which a call is ended.
         ``retries``: how often a failed call is tried again. ``concurrency``: calls at once.
 
         Raises InvalidError.

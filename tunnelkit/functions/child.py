@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, NoReturn
 
+from tunnelkit.config.handed import hand
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.functions.failure import outcome_of_error, outcome_of_value, serialize
 from tunnelkit.functions.messages import WINDOW, Assembler, Kind, Outcome, Setup, new_call, pack
@@ -268,6 +269,7 @@ def _load(setup: Setup) -> Callable[..., Any]:
     sys.path[:] = setup.path
     sys.argv[:] = setup.argv
     os.environ.update(setup.environment)
+    hand(setup.relay)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     function: Callable[..., Any] = pickle.loads(setup.function)

@@ -79,6 +79,8 @@ class Setup:
     path: list[str]
     """The program's ``sys.path``."""
     argv: list[str]
+    relay: dict[str, str]
+    """How its tunnels reach their relay: kept in memory, and not in the environment."""
 
     def __repr__(self) -> str:
         return f"<Setup of {self.name} with {', '.join(sorted(self.environment)) or 'no secrets'}>"

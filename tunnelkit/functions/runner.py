@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from tunnelkit.config.handed import agent_variables
 from tunnelkit.engine.launch import socket_pair
 from tunnelkit.errors import RemoteError
 from tunnelkit.functions.messages import Assembler, Kind, Outcome, Setup, dump, pack
@@ -168,7 +169,9 @@ class Runner:
     async def load(self) -> Outcome | None:
         """Have the function loaded; what it failed with, or None. If cancelled, end the process."""
         argv = list(sys.argv[:1])
-        setup = Setup(self.spec.serialized, self.spec.name, dict(self.environment), sys.path[:], argv)
+        setup = Setup(
+            self.spec.serialized, self.spec.name, dict(self.environment), sys.path[:], argv, agent_variables()
+        )
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 failure = await self._prove() if self.launch.way else None

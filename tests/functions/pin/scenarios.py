@@ -158,8 +158,8 @@ def at_home() -> dict[str, Any]:
                 return listener.getsockname()[0], sock.getsockname()[0]
 
     def tunnel() -> str:
-        from urllib.request import urlopen
         from http.server import BaseHTTPRequestHandler, HTTPServer
+        from urllib.request import urlopen
 
         class Hello(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

@@ -53,7 +53,7 @@ class Supervised:
         self._observer.close()
 
 
-def choose(route: Route, way: str = "auto") -> Supervised:
+def choose(route: Route) -> Supervised:
     """What starts a process that leaves by ``route``. Raises ProxyUnavailable, which says why."""
     if not route.ips:
         raise ProxyUnavailable(

@@ -94,6 +94,7 @@ class Peer:
     def __init__(self, known: Numbers) -> None:
         self._known = known
         self._buffer = ctypes.create_string_buffer(self.MOST)
+        self._view = memoryview(self._buffer).cast("B")
         self._here = _Piece(ctypes.addressof(self._buffer), 0)
         self._there = _Piece(0, 0)
         self._pieces = ctypes.addressof(self._here), ctypes.addressof(self._there)
@@ -109,7 +110,7 @@ class Peer:
         here, there = self._pieces
         if length and call(self._known.readv, thread, here, 1, there, 1, 0) != length:
             raise OSError(14, "Bad address")  # EFAULT
-        return self._buffer.raw[:length] if length > 256 else self._buffer[:length]
+        return bytes(self._view[:length])
 
     def write(self, thread: int, address: int, data: bytes) -> None:
         """Raises OSError."""
