@@ -46,6 +46,13 @@ def test_a_database() -> None:
             assert "hello through the tunnel" in example.stdout
 
 
+def test_an_egress_proxy() -> None:
+    with start_process([sys.executable, EXAMPLES / "egress_proxy.py", "127.0.0.1"]) as example:
+        assert example.wait() == 0, str(example)
+        assert "Hello, 127.0.0.1!\n" in example.stdout
+        assert " protocol=http " in example.stdout
+
+
 @pytest.mark.needs("ssh")
 async def test_a_relay_for_ssh(tmp_path: Path) -> None:
     key, port = await make_key(tmp_path / "key"), free_port()

@@ -14,24 +14,27 @@ from tunnelkit._version import __version__
 from tunnelkit.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from tunnelkit.agent import Agent
+    from tunnelkit.agent import Agent, RelayEgress
+    from tunnelkit.egress import EgressProxy
     from tunnelkit.functions import App, Function, FunctionCall, Retries, gather
     from tunnelkit.relay import Relay, RelaySsh
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
-    "Agent", "App", "Forwarding", "Function", "FunctionCall", "Relay", "RelaySsh", "Retries", "Tunnel",
-    "__version__", "errors", "forward", "gather",
+    "Agent", "App", "EgressProxy", "Forwarding", "Function", "FunctionCall", "Relay", "RelayEgress",
+    "RelaySsh", "Retries", "Tunnel", "__version__", "errors", "forward", "gather",
 ]  # fmt: skip
 __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
     "App": "tunnelkit.functions",
+    "EgressProxy": "tunnelkit.egress",
     "Forwarding": "tunnelkit.tunnel",
     "Function": "tunnelkit.functions",
     "FunctionCall": "tunnelkit.functions",
     "Relay": "tunnelkit.relay",
+    "RelayEgress": "tunnelkit.agent",
     "RelaySsh": "tunnelkit.relay",
     "Retries": "tunnelkit.functions",
     "Tunnel": "tunnelkit.tunnel",

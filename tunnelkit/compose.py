@@ -4,30 +4,54 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunnelkit.agent import Agent
+from tunnelkit.agent import Agent, RelayEgress
 from tunnelkit.agent.events import Listener, ignore
-from tunnelkit.config import AgentSettings, RelaySettings
-from tunnelkit.relay import Limits, Relay, RelaySsh
+from tunnelkit.config import AgentSettings, EgressSettings, ExitSettings, Masked, RelaySettings
+from tunnelkit.config.tokens import relay_token
+from tunnelkit.egress import EgressProxy, User, UserLimits, parse_users
+from tunnelkit.egress import Limits as EgressLimits
+from tunnelkit.egress.access import OnAccess
+from tunnelkit.egress.dialer import EgressDialer
+from tunnelkit.egress.exits import LentDialer
+from tunnelkit.egress.pin import PinPool
+from tunnelkit.egress.policy import Policy
+from tunnelkit.errors import AuthMissingError, InvalidError
+from tunnelkit.net.resolve import Resolver
+from tunnelkit.relay import Limits, Relay, RelaySsh, Rights, TokenList
+from tunnelkit.transport.exit import EXIT_CONNECT_TIMEOUT, ExitDialer
 from tunnelkit.transport.ssh_options import SshOptions
 
-__all__ = ["Connection", "connected_agent", "embedded_relay", "make_relay"]
+__all__ = [
+    "Connection",
+    "connected_agent",
+    "embedded_relay",
+    "exit_dialer",
+    "make_egress",
+    "make_relay",
+]
 
 LOOPBACK = "127.0.0.1"
 
 
 def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
     """The relay that ``settings`` describe, not started yet. Raises AuthMissingError, InvalidError."""
+    lent = None
+    if settings.egress_source_ip:
+        lent = _lending(settings.egress_source_ip, settings.egress_rules)
+    elif settings.egress_rules:
+        raise InvalidError("Rules for the relay's egress, and no address to leave from", hint="Give both")
     return Relay(
         listen=settings.listen,
         domain=settings.domain,
         tcp_ports=settings.tcp_ports,
-        tokens=[token.reveal() for token in settings.token],
+        tokens=TokenList(dict(map(_rights, settings.token))) if settings.token else (),
         anyone=settings.open,
+        exit_dialer=lent,
         ssh=_ssh(settings),
         limits=Limits(
             ping_interval=settings.ping_interval,
@@ -55,6 +79,96 @@ def _ssh(settings: RelaySettings) -> RelaySsh | None:
     )
 
 
+def _rights(setting: Masked) -> tuple[str, Rights]:
+    """A token and what it may do."""
+    token = relay_token(setting)
+    rights = Rights(destinations=token.rules)
+    Policy.parse(token.rules)  # raises now, and not when somebody leaves
+    if token.by is not None:
+        rights = replace(rights, proxies=token.by)
+    if token.offers is not None:
+        rights = replace(rights, offers=token.offers)
+    return token.reveal(), rights
+
+
+def exit_dialer(settings: ExitSettings) -> ExitDialer:
+    """What dials for the exit that ``settings`` describe. Raises InvalidError, ProxyUnavailable."""
+    return _lending(settings.source_ip, settings.rules)()
+
+
+def _lending(source_ips: Iterable[str], rules: Iterable[str]) -> Callable[[], ExitDialer]:
+    """What makes a dialer that others leave by, once there is a loop. Raises InvalidError at once."""
+    addresses = tuple(source_ips)
+    pins = PinPool(addresses) if addresses else None
+    policy = Policy.parse(rules)
+
+    def lend() -> ExitDialer:
+        if pins is not None:
+            pins.check()
+        dialer = EgressDialer(
+            policy=policy, resolver=Resolver(), pins=pins, connect_timeout=EXIT_CONNECT_TIMEOUT
+        )
+        return LentDialer(dialer)
+
+    return lend
+
+
+def make_egress(
+    settings: EgressSettings,
+    agent: AgentSettings | None = None,
+    *,
+    on_access: OnAccess | None = None,
+    on_event: Listener = ignore,
+) -> EgressProxy:
+    """The proxy that ``settings`` describe, not started yet. Raises AuthMissingError, InvalidError.
+
+    ``agent`` says how to reach the relay to leave from, if there is one; ``on_event`` hears of it.
+    """
+    via = None
+    if agent is not None:
+        via = RelayEgress(
+            agent.relay,
+            token=agent.token.reveal(),
+            ca=agent.ca or None,
+            fingerprint=agent.fingerprint or None,
+            ssh=_ssh_options(agent),
+            exit=settings.exit,
+            on_event=on_event,
+        )
+    return EgressProxy(
+        listen=settings.listen,
+        source_ips=settings.source_ip,
+        rules=settings.rules,
+        users=_read_users(Path(settings.users)) if settings.users else None,
+        clients=settings.client or None,
+        anyone=settings.open,
+        upstream=settings.upstream.reveal() or None,
+        via=via,
+        limits=EgressLimits(
+            connections=settings.connections,
+            per_client=settings.connections_per_client,
+            idle_timeout=settings.idle_timeout,
+        ),
+        user_limits=UserLimits(settings.user_connections, settings.user_rate),
+        on_access=on_access,
+    )
+
+
+def _read_users(path: Path) -> list[User]:
+    hint = "Make it with: tunnelkit egress user NAME --users FILE"
+    try:
+        users = parse_users(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AuthMissingError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    except UnicodeDecodeError:
+        raise AuthMissingError(f"{path} is no text", hint=hint) from None
+    except AuthMissingError as error:
+        raise AuthMissingError(f"{path}: {error.what}", hint=error.hint) from None
+    if not users:
+        raise AuthMissingError(f"{path} holds no user", hint=hint)
+    return users
+
+
 def embedded_relay(*, host: str = LOOPBACK, splice: bool | None = None) -> tuple[Relay, str]:
     """A relay on any free port of ``host``, not started yet, and the token that it alone accepts.
 
@@ -67,6 +181,16 @@ def embedded_relay(*, host: str = LOOPBACK, splice: bool | None = None) -> tuple
     if host != LOOPBACK:
         listen.append(f"{LOOPBACK}:0")
     return Relay(listen=listen, tokens=[token], splice=splice), token
+
+
+def _ssh_options(settings: AgentSettings) -> SshOptions:
+    return SshOptions(
+        settings.identity_file,
+        settings.known_hosts,
+        settings.host_key,
+        settings.ping_interval,
+        settings.ping_timeout,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +228,7 @@ async def connected_agent(
                 token=token,
                 ca=settings.ca or None,
                 fingerprint=settings.fingerprint or None,
-                ssh=SshOptions(
-                    settings.identity_file,
-                    settings.known_hosts,
-                    settings.host_key,
-                    settings.ping_interval,
-                    settings.ping_timeout,
-                ),
+                ssh=_ssh_options(settings),
                 on_event=on_event,
                 splice=splice,
             )

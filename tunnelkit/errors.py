@@ -28,6 +28,20 @@
     ├── ServiceError              the local service behind a tunnel
     │   ├── ServiceRefusedError
     │   └── ServiceTimeoutError
+    ├── ProxyError                a connection through the egress proxy
+    │   ├── ProxyUnavailable      the pinned address to leave from is not of this machine now
+    │   ├── FamilyNotPinnedError  no pinned address of the destination's family
+    │   ├── ProxyAuthError        the proxy does not know this user, password or client address
+    │   ├── UserLimitError        a limit of the proxy for this user is reached
+    │   ├── NoExitError           the relay has no egress, or no exit of that name
+    │   │   └── ExitAwayError     the exit's agent is not connected
+    │   ├── ExitNotAllowedError   the token's rights do not cover it
+    │   └── DestinationError      where the connection was to go
+    │       ├── DestinationDeniedError
+    │       ├── DestinationUnresolvedError
+    │       ├── DestinationRefusedError
+    │       ├── DestinationUnreachableError
+    │       └── DestinationTimeoutError
     ├── AddressInUseError         a listening address is not to be had
     ├── EngineError               the engine process behind Tunnel.create ended
     ├── NotFoundError             something that was named does not exist
@@ -58,7 +72,16 @@ __all__ = [
     "CallTimeoutError",
     "CertificateError",
     "ClusterError",
+    "DestinationDeniedError",
+    "DestinationError",
+    "DestinationRefusedError",
+    "DestinationTimeoutError",
+    "DestinationUnreachableError",
+    "DestinationUnresolvedError",
     "EngineError",
+    "ExitAwayError",
+    "ExitNotAllowedError",
+    "FamilyNotPinnedError",
     "ForwardRefusedError",
     "FunctionError",
     "FunctionTimeoutError",
@@ -71,12 +94,16 @@ __all__ = [
     "InvalidTargetError",
     "LimitError",
     "NameTakenError",
+    "NoExitError",
     "NotARelayError",
     "NotFoundError",
     "OutboundProxyError",
     "PortNotAllowedError",
     "PortTakenError",
     "ProtocolError",
+    "ProxyAuthError",
+    "ProxyError",
+    "ProxyUnavailable",
     "RefusedError",
     "RelayError",
     "RelayUnreachableError",
@@ -89,6 +116,7 @@ __all__ = [
     "ServiceTimeoutError",
     "TunnelTimeoutError",
     "TunnelkitError",
+    "UserLimitError",
     "from_code",
 ]
 
@@ -314,6 +342,116 @@ class ServiceTimeoutError(ServiceError):
     code = "service_timeout"
     exit_status = 12
     default_hint = "Is the service overloaded, or a firewall in between?"
+
+
+class ProxyError(TunnelkitError):
+    """A connection through the egress proxy failed."""
+
+    code = "proxy_error"
+    exit_status = 24
+
+
+class ProxyUnavailable(ProxyError):  # noqa: N818 - a state that passes, not a mistake
+    """No pinned address to leave from is one of this machine now; no other address takes its place."""
+
+    code = "proxy_unavailable"
+    exit_status = 24
+    default_hint = "Give the address back to this machine (ip address show), or change --source-ip"
+
+
+class FamilyNotPinnedError(ProxyError):
+    """The destination is of an address family for which no address is pinned."""
+
+    code = "family_not_pinned"
+    exit_status = 24
+    default_hint = "Pin an address of that family, too, with --source-ip"
+
+
+class ProxyAuthError(ProxyError):
+    """The proxy does not know this user, password or client address."""
+
+    code = "proxy_auth_failed"
+    exit_status = 24
+    default_hint = "Check the user and password in the proxy's URL"
+
+
+class UserLimitError(ProxyError):
+    """A limit of the proxy for this user is reached."""
+
+    code = "user_limit"
+    exit_status = 24
+    default_hint = "Close connections, or ask the proxy's operator for more"
+
+
+class NoExitError(ProxyError):
+    """The relay lends no address of its own, or knows no exit of that name or zone."""
+
+    code = "no_exit"
+    exit_status = 24
+    default_hint = "Start the relay with --egress-source-ip, or an agent with tunnelkit exit --name NAME"
+
+
+class ExitAwayError(NoExitError):
+    """The exit's agent is not connected."""
+
+    code = "exit_away"
+    exit_status = 24
+    default_hint = "The agent reconnects by itself; try again in a moment"
+
+
+class ExitNotAllowedError(ProxyError):
+    """The token's rights do not let it leave there, or offer an exit of that name."""
+
+    code = "exit_not_allowed"
+    exit_status = 24
+    default_hint = "The relay's operator says by which exits a token may leave"
+
+
+class DestinationError(ProxyError):
+    """The destination of a connection through the egress proxy cannot be reached."""
+
+    code = "destination_error"
+    exit_status = 24
+
+
+class DestinationDeniedError(DestinationError):
+    """The proxy's rules do not let anybody go there."""
+
+    code = "destination_denied"
+    exit_status = 24
+    default_hint = "The proxy's operator allows destinations with --allow"
+
+
+class DestinationUnresolvedError(DestinationError):
+    """The destination's name has no address, or no name server answered."""
+
+    code = "destination_unresolved"
+    exit_status = 24
+    default_hint = "Check the name"
+
+
+class DestinationRefusedError(DestinationError):
+    """Nothing accepts connections at the destination."""
+
+    code = "destination_refused"
+    exit_status = 24
+    default_hint = "Check its port"
+
+
+class DestinationUnreachableError(DestinationError):
+    """There is no way to the destination."""
+
+    code = "destination_unreachable"
+    exit_status = 24
+    default_hint = "Is there a route from the pinned address?"
+
+
+class DestinationTimeoutError(DestinationError):
+    """The destination did not answer in time."""
+
+    code = "destination_timeout"
+    exit_status = 24
+    default_hint = "Is it up, or a firewall in between?"
 
 
 class AddressInUseError(TunnelkitError):

@@ -13,7 +13,8 @@ from tests.support.addresses import free_port
 from tests.support.scripted import PATIENCE, Peer, ScriptedRelay, until
 from tunnelkit import errors
 from tunnelkit.agent import Agent, AgentTunnel, Event
-from tunnelkit.agent import agent as module
+from tunnelkit.agent import agent as agent_module
+from tunnelkit.agent import session as module
 from tunnelkit.wire.frames import Opcode
 from tunnelkit.wire.messages import (
     Close,
@@ -340,7 +341,7 @@ async def test_a_port_that_was_asked_for_is_not_replaced(relay: ScriptedRelay) -
 async def test_a_tunnel_that_was_up_is_asked_for_until_its_probe_comes_round(
     relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CAP", 0.01)
+    monkeypatch.setattr(agent_module, "CAP", 0.01)
     async with connected(relay) as site:
         tunnel = await site.tunnel()
         await site.cut()

@@ -13,7 +13,7 @@ from tunnelkit.agent.pool import DIAL_TRIES, DIALS, Pool
 from tunnelkit.errors import RelayUnreachableError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
-from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.transport.channels import AcceptorChannel
 from tunnelkit.wire.messages import Cancel, End, Message, Open
 
 
@@ -38,7 +38,7 @@ class Bench:
         self.numbers: list[int] = []
         self.at_once = self.most_at_once = 0
         self.peers: list[Peer] = []
-        self.opened: list[AgentChannel] = []
+        self.opened: list[AcceptorChannel] = []
         self.sent: list[Message] = []
         self.connected = True
         self.pool = Pool(self.pump, self.dial, on_open=self.visitor, send=self.send, random_mask=False)
@@ -58,7 +58,7 @@ class Bench:
         self.peers.append(Peer(end, client=False))
         return sock, b""
 
-    def visitor(self, channel: AgentChannel, request: Open) -> None:
+    def visitor(self, channel: AcceptorChannel, request: Open) -> None:
         channel.accept()
         channel.use(Sink())
         self.opened.append(channel)
@@ -160,7 +160,7 @@ async def test_closing_that_is_cancelled_closes_all_the_same(bench: Bench) -> No
     assert not bench.pool.channels
 
 
-async def two_streams(bench: Bench) -> tuple[AgentChannel, AgentChannel]:
+async def two_streams(bench: Bench) -> tuple[AcceptorChannel, AcceptorChannel]:
     bench.pool.more(2)
     await bench.settle()
     for peer in bench.peers:

@@ -40,7 +40,7 @@ from tests.support.certificates import Certificate, certificate
 from tests.support.scripted import ScriptedAgent
 from tunnelkit import errors
 from tunnelkit.agent import Agent
-from tunnelkit.agent import agent as agent_module
+from tunnelkit.agent import session as agent_module
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay import Limits, Relay
 

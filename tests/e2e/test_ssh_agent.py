@@ -37,7 +37,7 @@ from tests.support.addresses import free_port
 from tests.support.sshd import fingerprint, make_key
 from tunnelkit import errors
 from tunnelkit.agent import Agent, AgentTunnel, Event
-from tunnelkit.agent import agent as agent_module
+from tunnelkit.agent import session as agent_module
 from tunnelkit.relay import Relay, RelaySsh
 from tunnelkit.transport import ssh_login
 from tunnelkit.transport.ssh_options import SshOptions

@@ -218,7 +218,8 @@ def test_secrets_are_nowhere_in_the_clear(run: Run, nodes: tuple[str, Path]) -> 
         """
         class Secret:
             def environ(self):
-                return {"TOKEN": "-".join(("canary", "5d1f0c")), "LONG": "-".join(("canary", "5d1f0c")) * 50_000}
+                token = "-".join(("canary", "5d1f0c"))
+                return {"TOKEN": token, "LONG": token * 9_000}
 
         @app.function(secrets=Secret())
         def fails(argument):
@@ -248,7 +249,7 @@ def test_secrets_are_nowhere_in_the_clear(run: Run, nodes: tuple[str, Path]) -> 
 
 def test_a_proxy_is_refused_and_not_left_out(run: Run) -> None:
     done = run("""
-        @app.function(proxy=object())
+        @app.function(proxy=SimpleNamespace(route=lambda: SimpleNamespace(ips=("192.0.2.1",), gateway=None)))
         def pinned():
             print("it ran")
 

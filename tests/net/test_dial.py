@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tunnelkit.net import dial as module
-from tunnelkit.net.dial import Address, DialError, LocalDialer, Resolver, dial, dial_now
+from tunnelkit.net.dial import Address, DialError, LocalDialer, Resolver, dial, dial_now, in_turn
 from tunnelkit.net.ready import writable
 from tunnelkit.wire.address import Endpoint
 
@@ -220,10 +220,10 @@ async def test_of_several_failures_the_most_telling_is_reported() -> None:
 def test_families_take_turns_and_addresses_are_limited() -> None:
     v4 = [Address(socket.AF_INET, (f"192.0.2.{n}", 1)) for n in range(99)]
     v6 = [Address(socket.AF_INET6, (f"2001:db8::{n}", 1, 0, 0)) for n in range(2)]
-    order = module._in_turn([*v6, *v4], None)
+    order = in_turn([*v6, *v4])
     assert list(order)[:5] == [v6[0], v4[0], v6[1], v4[1], v4[2]]
     assert len(order) == module.MAX_ADDRESSES
-    assert set(module._in_turn([*v6, *v4], "2001:db8::9")) == set(v6)
+    assert module._of_family([*v6, *v4], "2001:db8::9") == v6
 
 
 @linux

@@ -14,7 +14,7 @@ from tunnelkit.relay import ingress_http
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import RelayTunnel
-from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.transport.channels import AcceptorChannel
 from tunnelkit.wire.messages import Open
 
 POST = b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nonce"
@@ -93,7 +93,7 @@ async def test_nothing_is_repeated_once_an_answer_has_begun() -> None:
 async def test_a_channel_that_dies_before_it_has_answered(
     request_: bytes, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def visit(self: LocalService, channel: AgentChannel, request: Open) -> None:
+    def visit(self: LocalService, channel: AcceptorChannel, request: Open) -> None:
         visits.append(request.stream)
         channel.lost("test")
 

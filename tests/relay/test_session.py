@@ -14,7 +14,7 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.session import AgentAwayError, AgentSession
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.channels import OpenerChannel
 from tunnelkit.wire.messages import Message, Need, Open, Opened, Replaced
 
 
@@ -67,7 +67,7 @@ class Bench:
         self.session.attach(self.control)
         self.peers: list[Peer] = []
 
-    def channel(self, *, free: bool = True) -> RelayChannel:
+    def channel(self, *, free: bool = True) -> OpenerChannel:
         """One more data channel."""
         sock, end = tcp_pair()
         self.peers.append(Peer(end, client=True))
@@ -84,7 +84,7 @@ class Bench:
     def tick(self, later: float = 0.0, *, liveness: bool = False) -> None:
         self.session.tick(self.pump.loop.time() + later, liveness=liveness)
 
-    async def waiting(self, count: int) -> list[asyncio.Task[RelayChannel]]:
+    async def waiting(self, count: int) -> list[asyncio.Task[OpenerChannel]]:
         """``count`` visitors that wait for a channel."""
         tasks = [asyncio.create_task(self.session.acquire()) for _ in range(count)]
         await until(lambda: len(self.session._waiting) == count)

@@ -11,7 +11,7 @@ from typing import Self
 
 from tunnelkit.net.pump import Join, Pump
 from tunnelkit.net.sockets import tune
-from tunnelkit.transport.channels import AgentChannel, RelayChannel
+from tunnelkit.transport.channels import AcceptorChannel, OpenerChannel
 from tunnelkit.wire.messages import Cancel, Message, Open
 
 
@@ -36,8 +36,8 @@ class Chain:
         self.relay_pump = Pump(loop, splice=splice, stall_timeout=stall_timeout)
         self.agent_pump = Pump(loop, splice=splice, stall_timeout=stall_timeout)
         relay_end, agent_end = tcp_pair()
-        self.relay = RelayChannel(self.relay_pump, relay_end, 1, self)
-        self.agent = AgentChannel(self.agent_pump, agent_end, 1, self, random_mask=random_mask)
+        self.relay = OpenerChannel(self.relay_pump, relay_end, 1, self)
+        self.agent = AcceptorChannel(self.agent_pump, agent_end, 1, self, random_mask=random_mask)
         self.free = asyncio.Event()
         self.gone = asyncio.Event()
         self.cancels: list[Cancel] = []
@@ -70,9 +70,9 @@ class Chain:
 
         return done
 
-    # RelayOwner and AgentOwner at once
+    # OpenerOwner and AcceptorOwner at once
 
-    def stream_opened(self, channel: AgentChannel, request: Open) -> None:
+    def stream_opened(self, channel: AcceptorChannel, request: Open) -> None:
         if self.refuse:
             self._service_inside.close()
             channel.refuse("service_refused", "nothing there")
@@ -82,12 +82,12 @@ class Chain:
         channel.use(self.agent_join)
         self.agent_join.start()
 
-    def channel_answered(self, channel: RelayChannel) -> None: ...
+    def channel_answered(self, channel: OpenerChannel) -> None: ...
 
-    def channel_free(self, channel: RelayChannel) -> None:
+    def channel_free(self, channel: OpenerChannel) -> None:
         self.free.set()
 
-    def channel_gone(self, channel: RelayChannel | AgentChannel) -> None:
+    def channel_gone(self, channel: OpenerChannel | AcceptorChannel) -> None:
         self.gone.set()
 
     def send(self, message: Message) -> bool:

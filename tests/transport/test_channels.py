@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.chain import Chain, read_all, send_and_end, tcp_pair
 from tunnelkit.errors import ProtocolError
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.transport.channels import OpenerChannel
 from tunnelkit.wire.channel import State
 from tunnelkit.wire.frames import Opcode, frame
 from tunnelkit.wire.messages import End, Open, Ready, Retire, encode
@@ -238,7 +238,7 @@ class Bench:
 
         self.pump = Pump(asyncio.get_running_loop())
         self.peer, end = tcp_pair()
-        self.channel = RelayChannel(self.pump, end, 1, self)
+        self.channel = OpenerChannel(self.pump, end, 1, self)
         self.events: list[object] = []
         self.lost = asyncio.Event()
         self.channel.start()

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.support.scripted import until
 from tunnelkit.net.pump import Pump
 from tunnelkit.transport import ssh_channel
-from tunnelkit.transport.ssh_channel import PACKET_SIZE, WINDOW, SshStream, refusal, refusal_text
+from tunnelkit.transport.ssh_answers import refusal, refusal_text
+from tunnelkit.transport.ssh_channel import PACKET_SIZE, WINDOW, SshStream
 from tunnelkit.transport.ssh_congestion import Congestion
 
 DATA, EXTENDED, EOF, CLOSE = 94, 95, 96, 97

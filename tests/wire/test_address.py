@@ -14,6 +14,7 @@ from tunnelkit.wire.address import (
     RESERVED_NAMES,
     Endpoint,
     is_loopback,
+    normal_host,
     parse_address,
     parse_listen,
     parse_port,
@@ -354,3 +355,102 @@ def test_what_may_be_elsewhere_is_not_loopback(host: str) -> None:
 @given(st.ip_addresses(v=4))
 def test_mapping_into_ipv6_changes_nothing(address: ipaddress.IPv4Address) -> None:
     assert is_loopback(str(address)) == is_loopback(f"::ffff:{address}")
+
+
+# --- hosts of others ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "normal"),
+    [
+        ("www.example", "www.example"),
+        ("WWW.Example.", "www.example"),
+        ("localhost", "localhost"),
+        ("my_host", "my_host"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1.", "192.0.2.1"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("[::ffff:c000:201]", "192.0.2.1"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example.", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("www。example", "www.example"),
+        ("\uff57\uff57\uff57.example", "www.example"),
+        ("\uff11\uff12\uff17.0.0.1", "127.0.0.1"),
+        ("\N{KELVIN SIGN}.example", "k.example"),
+        (f"{'a' * 63}.example", f"{'a' * 63}.example"),
+    ],
+)
+def test_a_host_has_one_spelling(host: str, normal: str) -> None:
+    assert normal_host(host) == normal
+    assert normal_host(normal) == normal
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ".",
+        "..",
+        "a..b",
+        ".a",
+        "0x7f.1",
+        "0x7f000001",
+        "017700000001",
+        "2130706433",
+        "127.1",
+        "127.0.0.01",
+        "127.0.0.1.1",
+        "1.2.3.256",
+        "0",
+        "a.0x",
+        "\uff11\uff12\uff17.1",
+        "fe80::1%eth0",
+        "[fe80::1%25eth0]",
+        "[192.0.2.1]",
+        "[::1",
+        "::1]",
+        "[]",
+        "[::1]:80",
+        "www.example:80",
+        "user@www.example",
+        "www.example/",
+        "www example",
+        "www.example\0",
+        "www.example\n",
+        "%31%32",
+        "*.example",
+        "-a.example",
+        "a-.example",
+        "\u00ad",
+        f"{'a' * 64}.example",
+        ".".join(["a" * 60] * 5),
+        "ü" * 300,
+        "xn--\u00fc.example",
+    ],
+)
+def test_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(InvalidTargetError) as caught:
+        normal_host(host)
+    assert caught.value.what.isprintable()
+    assert len(caught.value.what) < 120
+
+
+@given(st.text(max_size=30))
+def test_a_host_is_refused_or_safe(host: str) -> None:
+    try:
+        normal = normal_host(host)
+    except InvalidTargetError:
+        return
+    assert normal_host(normal) == normal
+    assert set(normal) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_:")
+    if normal[-1].isdigit() and ":" not in normal and normal.rpartition(".")[2].isdigit():
+        assert ipaddress.IPv4Address(normal)
+
+
+@given(st.ip_addresses())
+def test_an_address_is_a_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    mapped = getattr(address, "ipv4_mapped", None)
+    assert normal_host(str(address)) == str(mapped or address)

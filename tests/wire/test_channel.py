@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tunnelkit.errors import ProtocolError
-from tunnelkit.wire.channel import AGENT_MAY_SEND, RELAY_MAY_SEND, TRANSITIONS, Event, State, advance
+from tunnelkit.wire.channel import ACCEPTOR_MAY_SEND, OPENER_MAY_SEND, TRANSITIONS, Event, State, advance
 
-COLUMNS = [Event.OPEN, Event.OPENED, Event.ERROR, Event.RELAY_END, Event.AGENT_END, Event.READY]
+COLUMNS = [Event.OPEN, Event.OPENED, Event.ERROR, Event.OPENER_END, Event.ACCEPTOR_END, Event.READY]
 
 
 def run(*events: Event) -> State:
@@ -22,19 +22,19 @@ def run(*events: Event) -> State:
 
 
 def test_a_whole_stream_leaves_the_channel_idle() -> None:
-    assert run(Event.OPEN, Event.OPENED, Event.RELAY_END, Event.AGENT_END, Event.READY) is State.IDLE
+    assert run(Event.OPEN, Event.OPENED, Event.OPENER_END, Event.ACCEPTOR_END, Event.READY) is State.IDLE
 
 
-@pytest.mark.parametrize("order", list(permutations([Event.OPENED, Event.RELAY_END, Event.AGENT_END])))
+@pytest.mark.parametrize("order", list(permutations([Event.OPENED, Event.OPENER_END, Event.ACCEPTOR_END])))
 def test_ends_may_cross_in_every_order_in_which_they_can_be_seen(order: tuple[Event, ...]) -> None:
-    if order.index(Event.AGENT_END) < order.index(Event.OPENED):
+    if order.index(Event.ACCEPTOR_END) < order.index(Event.OPENED):
         with pytest.raises(ProtocolError):  # the agent says opened first, always
             run(Event.OPEN, *order)
     else:
         assert run(Event.OPEN, *order) is State.ENDED
 
 
-@pytest.mark.parametrize("order", list(permutations([Event.ERROR, Event.RELAY_END])))
+@pytest.mark.parametrize("order", list(permutations([Event.ERROR, Event.OPENER_END])))
 def test_a_refused_stream_ends_like_any_other(order: tuple[Event, ...]) -> None:
     assert run(Event.OPEN, *order, Event.READY) is State.IDLE
 
@@ -61,5 +61,5 @@ def test_the_protocol_page_shows_this_table() -> None:
         expected = [TRANSITIONS.get((state, event)) for event in COLUMNS]
         assert cells[:-1] == [target.name if target else "" for target in expected]
         senders = cells[-1]
-        assert ("relay" in senders or senders == "both") is (state in RELAY_MAY_SEND)
-        assert ("agent" in senders or senders == "both") is (state in AGENT_MAY_SEND)
+        assert ("opener" in senders or senders == "both") is (state in OPENER_MAY_SEND)
+        assert ("acceptor" in senders or senders == "both") is (state in ACCEPTOR_MAY_SEND)

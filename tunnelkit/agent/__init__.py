@@ -2,5 +2,6 @@
 
 from tunnelkit.agent.agent import Agent, AgentTunnel
 from tunnelkit.agent.events import Event
+from tunnelkit.agent.via import RelayEgress
 
-__all__ = ["Agent", "AgentTunnel", "Event"]
+__all__ = ["Agent", "AgentTunnel", "Event", "RelayEgress"]

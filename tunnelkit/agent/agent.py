@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from tunnelkit import errors
-from tunnelkit._version import __version__
-from tunnelkit.agent.backoff import CAP, STEADY, backoff
-from tunnelkit.agent.events import Event, Listener, guarded, ignore
-from tunnelkit.agent.identity import agent_id
-from tunnelkit.agent.link import AgentStream, Link, Trust, make_link
+from tunnelkit.agent.backoff import CAP
+from tunnelkit.agent.events import Event, Listener, ignore
+from tunnelkit.agent.exit import AgentExit
+from tunnelkit.agent.link import Link, Trust, make_link
 from tunnelkit.agent.service import LocalService
+from tunnelkit.agent.session import Session
 from tunnelkit.agent.tunnel import AgentTunnel
 from tunnelkit.net.dial import LocalDialer
 from tunnelkit.net.pump import STALL_TIMEOUT, Pump
-from tunnelkit.net.tasks import Tasks
+from tunnelkit.transport.accept import AcceptedStream
+from tunnelkit.transport.exit import ExitDialer, ExitService
 from tunnelkit.transport.ssh_options import SshOptions
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import Endpoint, parse_port, parse_target, tunnel_name
-from tunnelkit.wire.relay_url import RelayUrl
 
 __all__ = ["Agent", "AgentTunnel"]
 
-log = logging.getLogger("tunnelkit")
-
 SERVICE_TIMEOUT = 4.0
 """Seconds to dial the service: less than the relay waits for the answer, so that it says why."""
-
-WELCOME_TIMEOUT = 10.0
-"""Seconds for the relay to answer hello."""
 
 TUNNEL_TIMEOUT = 20.0
 """Seconds for the relay to answer a request, its probe and a slow name server included."""
@@ -42,7 +36,7 @@ MAX_FAREWELLS = 100
 """Tunnels closed last whose closing is said again after a reconnect: as many as a relay allows at once."""
 
 
-class Agent:
+class Agent(Session):
     """An agent in the running event loop: ``async with Agent("wss://relay", token=...) as agent``.
 
     ``relay``: its address; ``ssh+openssh://`` is that of an SSH server of any make. ``ca``: a file with
@@ -65,19 +59,10 @@ class Agent:
         on_event: Listener = ignore,
         splice: bool | None = None,
     ) -> None:
-        self.relay = RelayUrl.parse(relay)
-        self.connected = False
+        trust = Trust(token, ca, fingerprint, ssh or SshOptions())
+        super().__init__(relay, trust, identity=identity, on_event=on_event)
         self.tunnels: dict[int, AgentTunnel] = {}
-        self._trust = Trust(token, ca, fingerprint, ssh or SshOptions())
-        self._identity = identity or agent_id()
-        self._on_event = guarded(on_event)
         self._splice = splice
-        self._tasks = Tasks("agent")
-        self._pump: Pump
-        self._link: Link
-        self._lost: asyncio.Future[str]
-        self._welcomed: asyncio.Future[None]
-        self._session = ("", "")
         self._next = 0
         self._farewells: deque[int] = deque(maxlen=MAX_FAREWELLS)
         self._running = False
@@ -98,11 +83,11 @@ class Agent:
     async def start(self) -> Self:
         """Connect to the relay."""
         loop = asyncio.get_running_loop()
-        self._pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
+        pump = Pump(loop, splice=self._splice, stall_timeout=STALL_TIMEOUT)
         try:
-            self._link = make_link(self.relay, self._trust, self._pump, self)
+            self._prepare(pump)
         except BaseException:
-            self._pump.close()
+            pump.close()
             raise
         self._over = loop.create_future()
         self._running = True
@@ -111,7 +96,7 @@ class Agent:
         except BaseException:
             await self.close()
             raise
-        self._tasks.spawn(self._keep_connected(), "connection")
+        self._stay_connected()
         return self
 
     async def wait(self) -> None:
@@ -120,42 +105,13 @@ class Agent:
         if error is not None:
             raise error
 
-    # --- the control connection -----------------------------------------------------------------
+    # --- the session ----------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
-        """One connection, up to the relay's welcome."""
-        loop = asyncio.get_running_loop()
-        self._lost = loop.create_future()
-        self._welcomed = loop.create_future()
-        try:
-            await self._link.connect()
-            await self._introduce()
-        except BaseException:
-            self._disconnect()
-            raise
-        self._on_event(Event("connected", f"Connected to {self.relay}"))
+    def _make_link(self) -> Link:
+        return make_link(self.relay, self._trust, self._pump, self)
 
-    async def _introduce(self) -> None:
-        self._link.send(messages.Hello(self._identity, __version__, *self._session))
-        either: list[asyncio.Future[Any]] = [self._welcomed, self._lost]
-        await asyncio.wait(either, timeout=WELCOME_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        if not self._welcomed.done():
-            raise errors.RelayUnreachableError(f"The relay at {self.relay} did not greet this agent")
-        self._welcomed.result()
-
-    def lost(self, code: str) -> None:
-        """The link is down."""
-        if not self._lost.done():
-            self._lost.set_result(code)
-
-    def received(self, message: messages.ControlToAgent | None) -> None:
-        """The relay says something."""
+    def _message(self, message: messages.ControlToAgent | None) -> None:
         match message:
-            case messages.Welcome():
-                self._greeted(message)
-            case messages.Refused() if not self._welcomed.done():
-                error = errors.from_code(message.code, message.what, message.hint or None)
-                self._welcomed.set_exception(error)
             case messages.Tunnel():
                 self._tunnel_up(message)
             case messages.Refused():
@@ -164,56 +120,19 @@ class Agent:
                 self._tunnel_lost(message.id, errors.ReplacedError("A newer session took this tunnel over"))
             case messages.Notice():
                 self._on_event(Event("notice", message.what, message.id, message.code))
-            case messages.Goodbye():
-                self._on_event(Event("notice", "The relay shuts down", code="relay_closing"))
             case _:
                 pass  # from a newer relay
 
-    def told(self, what: str, code: str) -> None:
-        """The link, or whoever runs the server, has a word for the person at the agent."""
-        self._on_event(Event("notice", what, code=code))
-
-    def _greeted(self, message: messages.Welcome) -> None:
-        if self._welcomed.done():
-            raise errors.ProtocolError("A second welcome")
-        self._link.greeted(message)
+    def _session_begun(self, message: messages.Welcome) -> None:
         if message.resumed:
             for number in self._farewells:
                 self._link.send(messages.Close(number))
         else:
             self._farewells.clear()
-        self._session = (message.session, message.secret)
-        self._welcomed.set_result(None)
-        self.connected = True
-        for tunnel in self.tunnels.values():
+        for tunnel in list(self.tunnels.values()):
             if not message.resumed or not tunnel.up:
                 tunnel.up = False
                 self._request(tunnel)
-
-    async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
-        attempt, lost_at = 0, 0.0
-        while True:
-            connected_at = loop.time()
-            code = await self._lost
-            if not attempt or loop.time() - connected_at >= STEADY:
-                attempt, lost_at = 0, loop.time()
-            self._disconnect()
-            self._on_event(Event("disconnected", f"The connection to {self.relay} is lost", code=code))
-            while not self.connected:
-                delay = backoff(attempt, loop.time() - lost_at)
-                attempt += 1
-                if delay:
-                    self._on_event(Event("retrying", f"Next try in {delay:.1f} s", delay=delay))
-                await asyncio.sleep(delay)
-                try:
-                    await self._connect()
-                except errors.TunnelkitError as error:
-                    log.info("no connection to %s: %s", self.relay, error)
-                    self._on_event(Event("retrying", error.what, code=error.code))
-                except Exception:
-                    # Whatever it was: an agent reconnects for as long as it runs.
-                    log.exception("no connection to %s", self.relay)
 
     # --- tunnels --------------------------------------------------------------------------------
 
@@ -262,6 +181,36 @@ class Agent:
             asyncio.get_running_loop().create_future(),
             chosen=not remote_port,
         )
+        return await self._held(tunnel, timeout)
+
+    async def offer(
+        self, dialer: ExitDialer, *, name: str = "", zone: str = "", timeout: float = TUNNEL_TIMEOUT
+    ) -> AgentTunnel:
+        """Offer this machine as an exit: who may leave by the relay's exits leaves by ``dialer``.
+
+        The exit has a ``name`` at the relay, chosen there if it is empty, and may be in a ``zone``.
+        Raises NoExitError where the relay knows no exits, and what :meth:`open` raises.
+        """
+        if self._closed is not None:
+            raise errors.RelayError("The agent is closed")
+        self._link.check("exit", name=name, remote_port=0, host_header="")
+        self._next += 1
+        tunnel = AgentTunnel(
+            self,
+            self._next,
+            "exit",
+            "anywhere that the exit's rules allow",
+            tunnel_name(name) if name else "",
+            0,
+            "",
+            AgentExit(ExitService(self._pump, dialer, owner=f"exit {self._next}")),
+            asyncio.get_running_loop().create_future(),
+            zone=tunnel_name(zone) if zone else "",
+        )
+        return await self._held(tunnel, timeout)
+
+    async def _held(self, tunnel: AgentTunnel, timeout: float) -> AgentTunnel:
+        """``tunnel`` once the relay has answered; closed if that is a no."""
         self.tunnels[tunnel.number] = tunnel
         try:
             if self.connected:
@@ -278,6 +227,10 @@ class Agent:
         return tunnel
 
     def _request(self, tunnel: AgentTunnel) -> None:
+        if tunnel.kind == "exit" and not self._relay_has_egress:
+            what = f"The relay at {self.relay} runs a version of tunnelkit without exits"
+            self._tunnel_lost(tunnel.number, errors.NoExitError(what, hint="Bring the relay up to date"))
+            return
         self._link.send(
             messages.Request(
                 tunnel.number,
@@ -286,6 +239,7 @@ class Agent:
                 tunnel.remote_port,
                 tunnel.host_header,
                 ingress_address=bool(tunnel.service.proxy_protocol),
+                zone=tunnel.zone,
             )
         )
 
@@ -297,10 +251,10 @@ class Agent:
         tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
         tunnel.warnings = message.warnings
         tunnel.up = True
-        if tunnel.kind == "http" and message.name:
-            tunnel.name = message.name
-        else:
+        if tunnel.kind == "tcp" or not message.name:
             tunnel.remote_port = message.port
+        else:
+            tunnel.name = message.name
         self._on_event(Event("tunnel_up", message.url, tunnel.number))
         for warning in message.warnings:
             self._on_event(Event("warning", warning, tunnel.number, "name_unresolved"))
@@ -346,7 +300,7 @@ class Agent:
         tunnel.up = False
         await tunnel.service.close()
 
-    def stream_opened(self, stream: AgentStream, request: messages.Open) -> None:
+    def stream_opened(self, stream: AcceptedStream, request: messages.Open) -> None:
         """A visitor."""
         tunnel = self.tunnels.get(request.tunnel)
         if tunnel is None or self._closed is not None:
@@ -393,10 +347,6 @@ class Agent:
             stack.push_async_callback(self._tasks.close)
             for tunnel in self.tunnels.values():
                 stack.push_async_callback(tunnel.service.close)
-
-    def _disconnect(self) -> None:
-        self._link.disconnect()
-        self.connected = False
 
     def _has_closed(self) -> None:
         self._pump.close()

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 
 from tunnelkit import errors
 from tunnelkit._version import __version__
-from tunnelkit.net.dial import DialError, Resolver
+from tunnelkit.net.dial import DialError
 from tunnelkit.net.outbound import dial_relay, proxy_for
+from tunnelkit.net.resolve import Resolver
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tls import TlsSocket, check_fingerprint, client_context
 from tunnelkit.transport.websocket import Handshake, WebSocketProtocol, connect
 from tunnelkit.wire.address import is_loopback
-from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, SESSION_HEADER
+from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, EGRESS_PATH, SESSION_HEADER
 from tunnelkit.wire.relay_url import RelayUrl
 
 __all__ = ["CONNECT_TIMEOUT", "Dialer", "WebSocketDialer"]
@@ -80,9 +81,15 @@ class WebSocketDialer(Dialer):
         """Open a control connection: its socket, its protocol, what came behind the handshake."""
         return await self._open(CONTROL_PATH, {})
 
-    async def channel(self, session: str, secret: str, number: int) -> tuple[AnySocket, bytes]:
-        """Open data channel ``number`` of a session: its socket, and what came behind the handshake."""
-        sock, _, rest = await self._open(CHANNEL_PATH, {SESSION_HEADER: f"{session}:{secret}:{number}"})
+    async def channel(
+        self, session: str, secret: str, number: int, *, egress: bool = False
+    ) -> tuple[AnySocket, bytes]:
+        """Open data channel ``number`` of a session: its socket, and what came behind the handshake.
+
+        On an ``egress`` channel this side opens the streams.
+        """
+        path = EGRESS_PATH if egress else CHANNEL_PATH
+        sock, _, rest = await self._open(path, {SESSION_HEADER: f"{session}:{secret}:{number}"})
         return sock, rest
 
     async def _open(self, path: str, headers: dict[str, str]) -> tuple[AnySocket, WebSocketProtocol, bytes]:

@@ -76,6 +76,10 @@ class OpenSshLink(SshLink):
 
     def check(self, kind: str, *, name: str, remote_port: int, host_header: str) -> None:
         """A port is what there is."""
+        if kind == "exit":
+            raise errors.InvalidError(
+                f"An SSH server knows no exits: {self._dialer.url}", hint="Offer it to a tunnelkit relay"
+            )
         if name:
             raise errors.InvalidError(
                 f"An SSH server has no names: {self._dialer.url}",

@@ -10,7 +10,7 @@ from tunnelkit.errors import TunnelkitError
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tasks import Tasks
-from tunnelkit.transport.channels import AgentChannel
+from tunnelkit.transport.channels import AcceptorChannel
 from tunnelkit.wire.messages import Message, Open
 
 __all__ = ["Pool"]
@@ -41,11 +41,11 @@ class Pool:
         pump: Pump,
         dial: Dial,
         *,
-        on_open: Callable[[AgentChannel, Open], None],
+        on_open: Callable[[AcceptorChannel, Open], None],
         send: Callable[[Message], bool],
         random_mask: bool,
     ) -> None:
-        self.channels: dict[int, AgentChannel] = {}
+        self.channels: dict[int, AcceptorChannel] = {}
         self.limit = 4096
         """Channels at once, as the relay says."""
         self._pump = pump
@@ -81,20 +81,20 @@ class Pool:
         self._next += 1
         number = self._next
         sock, received = await self._dial(number)
-        channel = AgentChannel(self._pump, sock, number, self, random_mask=self._random_mask)
+        channel = AcceptorChannel(self._pump, sock, number, self, random_mask=self._random_mask)
         self.channels[number] = channel
         channel.start(received)
 
-    def stream_opened(self, channel: AgentChannel, request: Open) -> None:
+    def stream_opened(self, channel: AcceptorChannel, request: Open) -> None:
         self._on_open(channel, request)
 
-    def channel_gone(self, channel: AgentChannel) -> None:
+    def channel_gone(self, channel: AcceptorChannel) -> None:
         self.channels.pop(channel.number, None)
 
     def send(self, message: Message) -> bool:
         return self._send(message)
 
-    def find(self, number: int) -> AgentChannel | None:
+    def find(self, number: int) -> AcceptorChannel | None:
         """The channel ``number``, if it is there."""
         return self.channels.get(number)
 

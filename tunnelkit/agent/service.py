@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from tunnelkit.agent.events import Event, Listener
-from tunnelkit.agent.link import AgentStream
 from tunnelkit.errors import InvalidError
 from tunnelkit.net.dial import DialError, LocalDialer
-from tunnelkit.net.pump import READ_SIZE, Join, Pump
+from tunnelkit.net.pump import Join, Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.tasks import Tasks
+from tunnelkit.transport.accept import AcceptedStream, Early, Traffic, answer_probe
 from tunnelkit.wire.address import Endpoint, parse_address
 from tunnelkit.wire.messages import Open
 from tunnelkit.wire.proxy_protocol import header_v1, header_v2
 
-__all__ = ["LocalService", "Traffic"]
+__all__ = ["LocalService", "Service", "Traffic"]
 
 _WHY = {
     "refused": ("service_refused", "nothing accepts connections at {target}"),
@@ -27,84 +25,20 @@ _WHY = {
 }
 
 
-@dataclass(slots=True)
-class Traffic:
-    """What has passed through a tunnel, in bytes as seen from the visitor."""
+class Service(Protocol):
+    """What is behind a tunnel."""
 
-    connections: int = 0
-    """Since the beginning."""
-    received: int = 0
-    sent: int = 0
-    failed: int = 0
-    _open: set[Join] = field(default_factory=set)
+    proxy_protocol: int
 
     @property
-    def open(self) -> int:
-        """Connections that are open now."""
-        return len(self._open)
+    def traffic(self) -> Traffic:
+        """What has passed."""
 
-    def totals(self) -> tuple[int, int]:
-        """Bytes from visitors and to them, those of open connections included."""
-        return (
-            self.received + sum(join.sent for join in self._open),
-            self.sent + sum(join.received for join in self._open),
-        )
+    def visit(self, stream: AcceptedStream, request: Open) -> None:
+        """A visitor has come: accept it, or refuse."""
 
-    def begin(self, join: Join) -> None:
-        self.connections += 1
-        self._open.add(join)
-
-    def end(self, join: Join, code: str | None) -> None:
-        self._open.discard(join)
-        self.received += join.sent
-        self.sent += join.received
-
-    def cancel(self, code: str) -> None:
-        """Abort what is open."""
-        for join in list(self._open):
-            join.cancel(code)
-
-
-class _Early:
-    """The user of a stream while the service is dialled: keeps what comes, up to one buffer."""
-
-    dialling: asyncio.Task[None]
-
-    def __init__(self, stream: AgentStream) -> None:
-        self.data = bytearray()
-        self.has_ended = False
-        self._stream = stream
-
-    def payload(self, data: memoryview | bytes) -> None:
-        self.data += data
-        if len(self.data) >= READ_SIZE:
-            self._stream.pause()
-
-    def ended(self) -> None:
-        self.has_ended = True
-
-    def refused(self, code: str, what: str) -> None: ...
-
-    def aborted(self, code: str) -> None:
-        self.dialling.cancel()
-
-    def drained(self) -> None: ...
-
-
-class _Answering:
-    """The user of a probe's stream: the answer has been sent, the rest is thrown away."""
-
-    def __init__(self, stream: AgentStream) -> None:
-        self._stream = stream
-
-    def payload(self, data: memoryview | bytes) -> None: ...
-
-    def ended(self) -> None:
-        self._stream.delivered()
-
-    def refused(self, code: str, what: str) -> None: ...
-    def aborted(self, code: str) -> None: ...
-    def drained(self) -> None: ...
+    async def close(self) -> None:
+        """End all connections now."""
 
 
 class LocalService:
@@ -131,7 +65,7 @@ class LocalService:
         self._number = number
         self._tasks = Tasks(f"tunnel {number}")
 
-    def visit(self, stream: AgentStream, request: Open) -> None:
+    def visit(self, stream: AcceptedStream, request: Open) -> None:
         """A visitor has come: dial the service."""
         if request.probe:
             self._answer_probe(stream, request.probe)
@@ -144,24 +78,24 @@ class LocalService:
         if sock is not None:
             self._join(stream, sock, request, b"", ended=False)
             return
-        early = _Early(stream)
+        early = Early(stream)
         stream.use(early)
-        early.dialling = self._tasks.spawn(self._dial(stream, request, early), "dial")
+        early.gone = self._tasks.spawn(self._dial(stream, request, early), "dial").cancel
 
-    async def _dial(self, stream: AgentStream, request: Open, early: _Early) -> None:
+    async def _dial(self, stream: AcceptedStream, request: Open, early: Early) -> None:
         try:
             sock = await self._dialer.dial()
         except DialError as error:
-            if stream.user is early:
+            if early.waits:
                 self._failed(stream, error)
             return
-        if stream.user is not early or stream.closed:
+        if not early.waits:
             sock.close()
             return
         self._join(stream, sock, request, bytes(early.data), ended=early.has_ended)
 
     def _join(
-        self, stream: AgentStream, sock: AnySocket, request: Open, early: bytes, *, ended: bool
+        self, stream: AcceptedStream, sock: AnySocket, request: Open, early: bytes, *, ended: bool
     ) -> None:
         stream.accept()
         join = Join(self._pump, sock, stream, self.traffic.end)
@@ -178,24 +112,21 @@ class LocalService:
         if join.flowing:
             stream.resume()
 
-    def _failed(self, stream: AgentStream, error: DialError) -> None:
+    def _failed(self, stream: AcceptedStream, error: DialError) -> None:
         code, words = _WHY[error.kind]
         what = words.format(target=self._target)
         self.traffic.failed += 1
         stream.refuse(code, what)
         self._on_event(Event("service_error", what[0].upper() + what[1:], self._number, code))
 
-    def _answer_probe(self, stream: AgentStream, nonce: str) -> None:
+    def _answer_probe(self, stream: AcceptedStream, nonce: str) -> None:
         answer = nonce.encode()
         if self._kind == "http":
             answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
                 len(answer),
                 answer,
             )
-        stream.accept()
-        stream.use(_Answering(stream))
-        stream.send(answer)
-        stream.end(delivered=False)
+        answer_probe(stream, answer)
 
     async def close(self) -> None:
         """End all connections now."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from tunnelkit.agent.dialer import Dialer
 from tunnelkit.agent.link import LinkUser, Trust
 from tunnelkit.errors import InvalidError
-from tunnelkit.net.dial import Resolver
 from tunnelkit.net.pump import Pump
+from tunnelkit.net.resolve import Resolver
 from tunnelkit.transport.ssh_client import SshClientStream, SshConnection
 from tunnelkit.transport.ssh_login import Login, connect
 from tunnelkit.wire.messages import Message, Open, Welcome, decode_control_to_agent

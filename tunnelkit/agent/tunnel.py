@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tunnelkit.agent.service import LocalService, Traffic
+from tunnelkit.agent.service import Service, Traffic
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.wire.address import Endpoint
 
@@ -18,18 +18,20 @@ __all__ = ["AgentTunnel"]
 
 @dataclass(eq=False)
 class AgentTunnel:
-    """One tunnel of an agent. ``url``, ``host`` and ``port`` are where visitors go."""
+    """One tunnel of an agent, or an exit. ``url``, ``host`` and ``port`` are where visitors go."""
 
     agent: Agent = field(repr=False)
     number: int
-    kind: Literal["http", "tcp"]
-    target: Endpoint
+    kind: Literal["http", "tcp", "exit"]
+    target: Endpoint | str
+    """What is behind it; words, for an exit."""
     name: str
     remote_port: int
     host_header: str
-    service: LocalService = field(repr=False)
+    service: Service = field(repr=False)
     answer: asyncio.Future[None] = field(repr=False)
     """The relay's first answer to the request."""
+    zone: str = ""
     url: str = ""
     host: str = ""
     port: int = 0

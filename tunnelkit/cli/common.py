@@ -7,7 +7,16 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Function", "example", "grouped", "read_by", "relay_options"]
+__all__ = [
+    "Function",
+    "RulesInOrder",
+    "example",
+    "grouped",
+    "proof_options",
+    "read_by",
+    "relay_options",
+    "take_rules",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,13 +45,37 @@ def grouped(*options: Callable[[Function], Function]) -> Callable[[Function], Fu
     return decorate
 
 
-relay_options: Callable[[Any], Any] = grouped(
-    click.option(
-        "--relay",
-        metavar="URL",
-        help="wss://HOST, ws://HOST:PORT, ssh://HOST:PORT, or ssh+openssh://USER@HOST for any SSH server."
-        " [default: one on this machine]",
-    ),
+def take_rules(args: list[str], prefix: str = "--") -> tuple[list[str], list[str]]:
+    """``--allow`` and ``--deny`` in ``args`` as one list, for their order decides; and what is left."""
+    rules: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        option, equals, value = word.partition("=")
+        action = option.removeprefix(prefix)
+        if action == option or action not in ("allow", "deny"):
+            rest.append(word)
+            continue
+        if not equals:
+            value = next(words, "")
+        if not value:
+            rest.append(option)  # which click complains of
+            break
+        rules.append(f"{action} {value}")
+    return rules, rest
+
+
+class RulesInOrder(click.Command):
+    """A command whose ``--allow`` and ``--deny`` come as one list, in the context's ``obj``."""
+
+    rules_prefix = "--"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj, rest = take_rules(args, self.rules_prefix)
+        return super().parse_args(ctx, rest)
+
+
+proof_options: Callable[[Any], Any] = grouped(
     click.option(
         "--token",
         metavar="TOKEN",
@@ -55,6 +88,17 @@ relay_options: Callable[[Any], Any] = grouped(
     click.option("--identity-file", metavar="FILE", help="The private key for SSH. [default: as ssh has it]"),
     click.option("--known-hosts", metavar="FILE", help="The host keys that SSH trusts. [default: ssh's own]"),
     click.option("--host-key", metavar="SHA256:…", help="The relay's SSH host key, pinned."),
+)
+"""How agent and relay prove to each other who they are."""
+
+relay_options: Callable[[Any], Any] = grouped(
+    click.option(
+        "--relay",
+        metavar="URL",
+        help="wss://HOST, ws://HOST:PORT, ssh://HOST:PORT, or ssh+openssh://USER@HOST for any SSH server."
+        " [default: one on this machine]",
+    ),
+    proof_options,
     click.option("--lan", is_flag=True, help="Without --relay: let other machines of this network in."),
 )
 """Which relay, and how to prove who one is to it."""

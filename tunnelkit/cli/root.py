@@ -10,6 +10,8 @@ from tunnelkit._version import __version__
 from tunnelkit.cli.agent import http, tcp
 from tunnelkit.cli.common import example
 from tunnelkit.cli.demo import demo
+from tunnelkit.cli.egress import egress
+from tunnelkit.cli.exit import exit_
 from tunnelkit.cli.output import stderr
 from tunnelkit.cli.run import run
 from tunnelkit.cli.serve import serve
@@ -45,5 +47,5 @@ def cli() -> None:
     """
 
 
-for command in (http, tcp, serve, run, demo):
+for command in (http, tcp, serve, egress, exit_, run, demo):
     cli.add_command(command)

@@ -6,16 +6,21 @@ from typing import Any
 
 import click
 
-from tunnelkit.cli.common import example
+from tunnelkit.cli.common import RulesInOrder, example
 
 __all__ = ["serve"]
 
 
+class _EgressRules(RulesInOrder):
+    rules_prefix = "--egress-"
+
+
 @click.command(
+    cls=_EgressRules,
     epilog=example(
         "tunnelkit serve --listen :8080 --domain tunnels.example.com --tcp-ports 20000-20099"
         " --token-file tokens"
-    )
+    ),
 )
 @click.option(
     "--listen",
@@ -33,7 +38,11 @@ __all__ = ["serve"]
     help="Who may open tunnels; several times for several. Every user of this machine can see it here:"
     " better give --token-file or TUNNELKIT_TOKEN.",
 )
-@click.option("--token-file", metavar="FILE", help="A file with one token a line; - for standard input.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="A file with one token a line, and its rights behind it; - for standard input.",
+)
 @click.option("--open", is_flag=True, default=None, help="Let everybody open tunnels, without a token.")
 @click.option(
     "--ssh",
@@ -53,6 +62,20 @@ __all__ = ["serve"]
 )
 @click.option("--ssh-keys-only", is_flag=True, default=None, help="Take no tokens as passwords over SSH.")
 @click.option(
+    "--egress-source-ip",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Let proxies leave from this address (tunnelkit egress --via). Several times for a pool."
+    " [default: they do not]",
+)
+@click.option(
+    "--egress-allow",
+    multiple=True,
+    metavar="RULE",
+    help="Where they may go; see tunnelkit egress --allow. [default: all public addresses]",
+)
+@click.option("--egress-deny", multiple=True, metavar="RULE", help="Where they may not go.")
+@click.option(
     "--grace",
     metavar="SECONDS",
     help="Let running connections finish for this long at the end. [default: 30]",
@@ -67,11 +90,28 @@ __all__ = ["serve"]
     metavar="SECONDS",
     help="Give agents up that do not answer for this long. [default: 20]",
 )
-def serve(listen: tuple[str, ...], token: tuple[str, ...], ssh: tuple[str, ...], **overrides: Any) -> None:
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    /,
+    listen: tuple[str, ...],
+    token: tuple[str, ...],
+    ssh: tuple[str, ...],
+    egress_source_ip: tuple[str, ...],
+    **overrides: Any,
+) -> None:
     """Run a relay: agents connect to it, visitors reach their tunnels through it.
 
     Agents, HTTP visitors and SSH clients share the --listen ports, so that one port is enough.
     """
     from tunnelkit.cli.serving import serve_visitors
 
-    serve_visitors({"listen": listen or None, "token": token or None, "ssh": ssh or None, **overrides})
+    del overrides["egress_allow"], overrides["egress_deny"]
+    several = {
+        "listen": listen,
+        "token": token,
+        "ssh": ssh,
+        "egress_source_ip": egress_source_ip,
+        "egress_rules": ctx.obj,
+    }
+    serve_visitors({**{name: value or None for name, value in several.items()}, **overrides})

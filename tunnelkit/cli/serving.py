@@ -31,6 +31,8 @@ async def _serve(settings: RelaySettings, stop: Stop) -> None:
             places = [f"ssh://{Endpoint(host, port)}" for host, port in relay.ssh_addresses]
             here = " and ".join([*places, "the addresses below"])
             err.line(f"SSH at {here}, host key {relay.ssh_fingerprint}")
+        if settings.egress_source_ip:
+            err.line(f"egress: proxies leave from {', '.join(settings.egress_source_ip)}")
         for address in addresses:
             err.line(f"listening on ws://{address}")
         await stop.asked.wait()

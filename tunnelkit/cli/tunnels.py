@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from tunnelkit.net.dial import DialError, Resolver, dial
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.wire.address import Endpoint, is_loopback
 
-__all__ = ["Wanted", "find_service", "hold", "lan_address"]
+__all__ = ["Wanted", "find_service", "finish", "follow", "hold", "lan_address", "reporting", "tick"]
 
 CHECK_TIMEOUT = 4.0
 """Seconds to look for the service: what a visitor would wait, too."""
@@ -53,8 +53,7 @@ class Wanted:
 
 def hold(wanted: Wanted, *, as_json: bool, overrides: Mapping[str, object]) -> None:
     """Run ``tunnelkit http`` and ``tcp``: ``overrides`` are settings of the command line."""
-    reporter = reporter_for(as_json=as_json)
-    try:
+    with reporting(as_json=as_json) as reporter:
         settings = load_agent(overrides)
         if wanted.lan and settings.relay:
             raise InvalidError(
@@ -62,6 +61,14 @@ def hold(wanted: Wanted, *, as_json: bool, overrides: Mapping[str, object]) -> N
                 hint="Leave out one of the two",
             )
         run(partial(_hold, wanted, settings, reporter), log=reporter.say)
+
+
+@contextlib.contextmanager
+def reporting(*, as_json: bool) -> Iterator[Reporter]:
+    """What tells of a command, and of the error that ends it."""
+    reporter = reporter_for(as_json=as_json)
+    try:
+        yield reporter
     except TunnelkitError as error:
         reporter.close()
         reporter.failed(error)
@@ -86,8 +93,8 @@ async def _hold(wanted: Wanted, settings: AgentSettings, reporter: Reporter, sto
         await session.agent.open(wanted.kind, wanted.target, **wanted.wishes)
         if session.embedded:
             reporter.event(_reach(lan=wanted.lan))
-        await _follow(session.agent, wanted, reporter, stop)
-        await _finish(session.agent, wanted.grace, reporter, stop)
+        await follow(session.agent, reporter, stop, _warn_of_no_service(wanted, reporter))
+        await finish(session.agent, wanted.grace, reporter, stop)
 
 
 def lan_address() -> str:
@@ -107,13 +114,17 @@ def _reach(*, lan: bool) -> Event:
     return Event("notice", f"{what} (ssh+openssh://USER@HOST is any machine with sshd)")
 
 
-async def _follow(agent: Agent, wanted: Wanted, reporter: Reporter, stop: Stop) -> None:
-    """Return when the command is told to stop; raise what ended the tunnel, if that comes first."""
+async def follow(agent: Agent, reporter: Reporter, stop: Stop, *beside: Coroutine[None, None, None]) -> None:
+    """Return when the command is told to stop; raise what ended the tunnel, if that comes first.
+
+    ``beside`` runs meanwhile.
+    """
     tasks = Tasks("command")
     lost = tasks.spawn(_lost(agent), "lost")
     asked = tasks.spawn(stop.asked.wait(), "signal")
-    tasks.spawn(_tick(reporter), "display")
-    tasks.spawn(_warn_of_no_service(wanted, reporter), "look for the service")
+    tasks.spawn(tick(reporter), "display")
+    for coroutine in beside:
+        tasks.spawn(coroutine, "beside")
     try:
         await asyncio.wait([lost, asked], return_when=asyncio.FIRST_COMPLETED)
         if lost.done() and (error := lost.result()) is not None:
@@ -130,19 +141,20 @@ async def _lost(agent: Agent) -> TunnelkitError | None:
     return None
 
 
-async def _tick(reporter: Reporter) -> None:
+async def tick(reporter: Reporter) -> None:
+    """Have ``reporter`` look at the time, for as long as this runs."""
     while True:
         await asyncio.sleep(reporter.period)
         reporter.tick()
 
 
-async def _finish(agent: Agent, grace: float, reporter: Reporter, stop: Stop) -> None:
+async def finish(agent: Agent, grace: float, reporter: Reporter, stop: Stop) -> None:
     if agent.active and grace:
         some = "1 connection" if agent.active == 1 else f"{agent.active:,} connections"
         what = f"Waiting up to {grace:g} s for {some} to finish; a second signal ends them"
         reporter.event(Event("notice", what))
     ticking = Tasks("command")
-    ticking.spawn(_tick(reporter), "display")
+    ticking.spawn(tick(reporter), "display")
     await drain(agent.close, grace, stop)
     await ticking.close()
 

@@ -3,7 +3,7 @@
 The first source that has a value decides: keyword argument or command-line option, environment
 (``TUNNELKIT_RELAY``), ``tunnelkit.toml`` in the working directory, the same file in the user's
 configuration directory, default. The file has the agent's settings at its top level and those of
-``tunnelkit serve`` in a table of their own::
+``tunnelkit serve`` and ``tunnelkit egress`` in tables of their own::
 
     relay = "wss://relay.example.com"
     token_file = "relay.token"          # beside this file
@@ -12,6 +12,9 @@ configuration directory, default. The file has the agent's settings at its top l
     listen = [":8080"]
     domain = "tunnels.example.com"
     tcp_ports = "20000-20099"
+
+    [egress]                            # in the environment: TUNNELKIT_EGRESS_SOURCE_IP
+    source_ip = "203.0.113.7"
 
 ``token`` and ``token_file`` are one setting in two forms: a source that has either decides for both.
 A file with a key that does not exist is refused, and so is an environment with a variable that
@@ -24,13 +27,19 @@ import dataclasses
 import difflib
 import math
 import os
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from tunnelkit.config.masked import NO_SECRET, Masked
+from tunnelkit.config.tokens import (
+    read_token,
+    read_token_file,
+    relay_token,
+    relay_tokens,
+    tokens_in,
+)
 from tunnelkit.errors import AuthMissingError, InvalidError, TunnelkitError
 from tunnelkit.wire.address import ip_address, parse_listen, parse_port_range, split_host
 from tunnelkit.wire.relay_url import RelayUrl
@@ -40,11 +49,8 @@ __all__ = ["FILE_NAME", "AgentSettings", "Masked", "RelaySettings", "load_agent"
 FILE_NAME = "tunnelkit.toml"
 PREFIX = "TUNNELKIT_"
 
-MAX_TOKEN = 1024
-"""Bytes of a token, as a relay takes them."""
-
 MAX_FILE = 1 << 20
-"""Bytes read of a settings or token file: room for ten thousand tokens, and none for a wrong path."""
+"""Bytes read of a settings file: far more than anybody writes, and none for a wrong path."""
 
 
 # --- readers: from what a source holds to a value -----------------------------------------------
@@ -125,23 +131,12 @@ def _tcp_ports(value: object) -> range:
     return range(0) if value == "" else parse_port_range(value)
 
 
-def _token(value: object) -> Masked:
-    text = (value.reveal() if isinstance(value, Masked) else _text(value)).strip()
-    if not text:
-        raise AuthMissingError("The token is empty")
-    # RFC 6750 §2.1 allows fewer; what is not visible ASCII does not survive an HTTP header.
-    if len(text) > MAX_TOKEN or not all("!" <= character <= "~" for character in text):
-        raise InvalidError(
-            "The token is malformed",
-            hint=f"A token has 1 to {MAX_TOKEN} visible ASCII characters, and no space among them",
-        )
-    return Masked(text)
-
-
-def _token_file(value: object) -> str:
-    if not (path := _text(value)):
-        raise AuthMissingError("The name of the file with the token is empty")
-    return path
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if not isinstance(value, Iterable) or not (texts := tuple(map(_filled, value))):
+        raise InvalidError("Empty", hint="Leave it out, or say what it is")
+    return texts
 
 
 def _keys_file(value: object) -> str:
@@ -150,12 +145,12 @@ def _keys_file(value: object) -> str:
     return path
 
 
-def _tokens(value: object) -> tuple[Masked, ...]:
-    if isinstance(value, str | Masked):
-        return (_token(value),)
-    if not isinstance(value, Iterable) or not (tokens := tuple(map(_token, value))):
-        raise AuthMissingError("There is no token")
-    return tokens
+def _rules(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [line for line in value.replace(";", "\n").splitlines() if line.strip()]
+    if not isinstance(value, Iterable):
+        raise InvalidError("No rules", hint='Give a list of "allow …" and "deny …"')
+    return tuple(map(_filled, value))
 
 
 # --- the settings -------------------------------------------------------------------------------
@@ -169,10 +164,10 @@ class AgentSettings:
     """Where the relay is: ``wss://HOST``, ``ws://HOST:PORT``, ``ssh://HOST:PORT``, or ``ssh+openssh://USER@HOST``
     for an SSH server of any make. Empty: one is started on this machine."""
 
-    token: Annotated[Masked, _token] = NO_SECRET
+    token: Annotated[Masked, read_token] = NO_SECRET
     """Proves to the relay who this is. Better in a file than here."""
 
-    token_file: Annotated[str, _token_file] = ""
+    token_file: Annotated[str, read_token_file] = ""
     """A file with the token; ``-`` is standard input."""
 
     ca: Annotated[str, _filled] = ""
@@ -210,14 +205,20 @@ class RelaySettings:
     tcp_ports: Annotated[range, _tcp_ports] = range(0)
     """Public ports for TCP tunnels, ``FIRST-LAST``. Empty: the relay opens none."""
 
-    token: Annotated[tuple[Masked, ...], _tokens] = ()
+    token: Annotated[tuple[Masked, ...], relay_tokens] = ()
     """Who may open tunnels: one token or a list, each an identity of its own. Better in a file."""
 
-    token_file: Annotated[str, _token_file] = ""
-    """A file with one token a line; empty lines and those that begin with ``#`` do not count."""
+    token_file: Annotated[str, read_token_file] = ""
+    """A file with one token a line, and its rights behind it; see :mod:`tunnelkit.config.tokens`."""
 
     open: Annotated[bool, _switch] = False
     """Let everybody open tunnels; without it, a relay that others can reach needs a token."""
+
+    egress_source_ip: Annotated[tuple[str, ...], _texts] = ()
+    """Addresses of this machine by which agents' proxies may leave. Empty: none is lent."""
+
+    egress_rules: Annotated[tuple[str, ...], _rules] = ()
+    """Where to: ``allow DESTINATION`` and ``deny DESTINATION``, the first match decides."""
 
     ssh: Annotated[tuple[str, ...], _listen] = ()
     """Addresses for SSH alone; at those of ``listen`` it is spoken as well."""
@@ -258,10 +259,46 @@ class _Given(NamedTuple):
 Level = dict[str, _Given]
 """What one source has."""
 
-Settings = TypeVar("Settings", AgentSettings, RelaySettings)
+Settings = TypeVar("Settings")
 
 _TOKEN = {"token", "token_file"}
-_PATHS = {"authorized_keys", "ca", "identity_file", "known_hosts", "ssh_host_key", "token_file"}
+_PATHS = {
+    "access_log",
+    "authorized_keys",
+    "ca",
+    "identity_file",
+    "known_hosts",
+    "ssh_host_key",
+    "token_file",
+    "users",
+}
+_NO_PATHS = {"-", "off"}
+_PREFIXED = ("egress", "exit")
+"""Tables whose variables are named after them: ``TUNNELKIT_EGRESS_LISTEN``."""
+
+
+def _tables() -> dict[str, type[Any]]:
+    """The tables of the file beside the agent's settings."""
+    from tunnelkit.config.egress import EgressSettings  # which is made of the readers above
+    from tunnelkit.config.exit import ExitSettings
+
+    return {"serve": RelaySettings, "egress": EgressSettings, "exit": ExitSettings}
+
+
+def _prefix(kind: type[Any]) -> str:
+    """What the variables of ``kind`` begin with."""
+    return next((f"{PREFIX}{name.upper()}_" for name in _PREFIXED if kind is _tables()[name]), PREFIX)
+
+
+def _variables(kind: type[Any]) -> dict[str, str]:
+    """The variables of ``kind`` and what each sets.
+
+    What a relay lends is not set by a variable: that would be the proxy's own.
+    """
+    prefix = _prefix(kind)
+    others = tuple(f"{PREFIX}{name.upper()}_" for name in _PREFIXED) if prefix == PREFIX else ()
+    variables = {prefix + name.upper(): name for name in _readers(kind)}
+    return {variable: name for variable, name in variables.items() if not variable.startswith(others)}
 
 
 def option(name: str) -> str:
@@ -282,10 +319,10 @@ def load_agent(
     errors call them. ``environ`` and ``directory`` stand in for the process's own. Raises InvalidError
     and AuthMissingError, which name the source.
     """
-    settings = _load(AgentSettings, overrides or {}, environ, directory, named)
+    settings = load(AgentSettings, overrides or {}, environ, directory, named)
     if not settings.token_file:
         return settings
-    tokens = _read_tokens(settings.token_file)
+    tokens = tokens_in(settings.token_file, read_token)
     if len(tokens) > 1:
         raise InvalidError(f"{settings.token_file} has {len(tokens)} tokens", hint="An agent has one token")
     return dataclasses.replace(settings, token=tokens[0])
@@ -299,9 +336,9 @@ def load_relay(
     named: Callable[[str], str] = option,
 ) -> RelaySettings:
     """A relay's settings, ``token`` filled in from ``token_file``. Otherwise like :func:`load_agent`."""
-    settings = _load(RelaySettings, overrides or {}, environ, directory, named)
+    settings = load(RelaySettings, overrides or {}, environ, directory, named)
     if settings.token_file:
-        settings = dataclasses.replace(settings, token=_read_tokens(settings.token_file))
+        settings = dataclasses.replace(settings, token=tokens_in(settings.token_file, relay_token))
     if settings.open and settings.token:
         raise InvalidError(
             "The relay is told to be open, and to ask for a token", hint="Leave out one of the two"
@@ -313,20 +350,21 @@ def load_relay(
     return settings
 
 
-def _load(
+def load(
     kind: type[Settings],
     overrides: Mapping[str, object],
     environ: Mapping[str, str] | None,
     directory: Path | None,
     named: Callable[[str], str],
 ) -> Settings:
+    """The settings of one kind, as its sources have them; see :func:`load_agent`."""
     readers = _readers(kind)
     given = {key: _Given(value, named(key)) for key, value in overrides.items() if value is not None}
     for key in given.keys() - readers.keys():
         _unknown(key, readers, "tunnelkit")
     levels = [
         given,
-        _environment(os.environ if environ is None else environ, readers),
+        _environment(os.environ if environ is None else environ, kind),
         *(_file(path, kind) for path in _files(directory)),
     ]
     values = {}
@@ -335,9 +373,11 @@ def _load(
             values[key] = readers[key](it.value)
         except TunnelkitError as error:
             raise type(error)(f"{it.source}: {error.what}", hint=error.hint) from None
-        if key in _PATHS and values[key] != "-":
+        if key in _PATHS and values[key] not in _NO_PATHS:
             values[key] = str((it.base / Path(values[key]).expanduser()).absolute())
-    return kind(**values)
+    make: Any = kind
+    settings: Settings = make(**values)
+    return settings
 
 
 def _readers(kind: type[Any]) -> dict[str, Callable[[object], Any]]:
@@ -357,17 +397,18 @@ def _merge(levels: Iterable[Level]) -> Level:
     return merged
 
 
-def _environment(environ: Mapping[str, str], readers: Iterable[str]) -> Level:
+def _environment(environ: Mapping[str, str], kind: type[Any]) -> Level:
     level = {}
-    known = {PREFIX + name.upper() for kind in (AgentSettings, RelaySettings) for name in _readers(kind)}
+    variables = _variables(kind)
+    kinds: tuple[type[Any], ...] = (AgentSettings, *_tables().values())
+    known = {variable for each in kinds for variable in _variables(each)}
     for variable, value in environ.items():
-        name = variable.removeprefix(PREFIX)
-        if name == variable:
-            continue
-        if name.lower() in readers:
-            level[name.lower()] = _Given(value, variable)
-        elif variable not in known and _is_about_tokens(name):
+        if (name := variables.get(variable)) is not None:
+            level[name] = _Given(value, variable)
+        elif variable.startswith(PREFIX) and variable not in known:
             # Others are left alone: Kubernetes sets TUNNELKIT_PORT for a service of that name.
+            if not _is_about_tokens(variable.removeprefix(PREFIX)):
+                continue
             close = difflib.get_close_matches(variable, known, 1, cutoff=0)
             raise AuthMissingError(
                 f"The environment variable {variable} is none of tunnelkit's", hint=f"Is it {close[0]}?"
@@ -378,6 +419,8 @@ def _environment(environ: Mapping[str, str], readers: Iterable[str]) -> Level:
 def _is_about_tokens(name: str) -> bool:
     """Whether ``name`` looks like an attempt at a setting that decides whom to trust."""
     words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT", "AUTHORIZED"}
+    if name.startswith("EGRESS_"):
+        words |= {"USERS", "CLIENT"}
     return any(difflib.get_close_matches(part, words, 1, cutoff=0.75) for part in (name, *name.split("_")))
 
 
@@ -402,14 +445,18 @@ def _file(path: Path, kind: type[Any]) -> Level:
         raise InvalidError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path} is not a TOML file: {error}") from None
-    serve = table.pop("serve", {})
-    if not isinstance(serve, dict):
-        raise InvalidError(f"{path}: serve is not a table", hint="Write [serve] above the relay's settings")
+    chosen, prefix = table, ""
+    kinds = _tables()
+    for name in kinds:
+        inner = table.pop(name, {})
+        if not isinstance(inner, dict):
+            raise InvalidError(f"{path}: {name} is not a table", hint=f"Write [{name}] above its settings")
+        for key in inner:
+            _unknown(key, _readers(kinds[name]), f"{path}, in [{name}]")
+        if kind is kinds[name]:
+            chosen, prefix = inner, f"{name}."
     for key in table:
-        _unknown(key, [*_readers(AgentSettings), "serve"], str(path))
-    for key in serve:
-        _unknown(key, _readers(RelaySettings), f"{path}, in [serve]")
-    chosen, prefix = (serve, "serve.") if kind is RelaySettings else (table, "")
+        _unknown(key, [*_readers(AgentSettings), *kinds], str(path))
     return {key: _Given(value, f"{path}: {prefix}{key}", path.parent) for key, value in chosen.items()}
 
 
@@ -420,28 +467,6 @@ def _unknown(key: str, known: Iterable[str], where: str) -> None:
     close = difflib.get_close_matches(key, known, 1)
     hint = f"Is it {close[0]!r}?" if close else f"There are {', '.join(known)}"
     raise InvalidError(f"There is no setting {key!r} in {where}", hint=hint)
-
-
-def _read_tokens(path: str) -> tuple[Masked, ...]:
-    name = "Standard input" if path == "-" else path
-    try:
-        text = sys.stdin.read(MAX_FILE) if path == "-" else _read(Path(path))
-    except OSError as error:
-        _no_token(f"{name} cannot be read: {error.strerror or error}")
-    except UnicodeDecodeError:
-        _no_token(f"{name} is no text")
-    lines = (line.strip() for line in text.splitlines())
-    tokens = [line for line in lines if line and not line.startswith("#")]
-    if not tokens:
-        _no_token(f"{name} holds no token")
-    try:
-        return _tokens(tokens)
-    except TunnelkitError as error:
-        raise type(error)(f"{name}: {error.what}", hint=error.hint) from None
-
-
-def _no_token(what: str) -> NoReturn:
-    raise AuthMissingError(what, hint="Give a file with the token in it, which this user may read")
 
 
 def _read(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from tunnelkit.errors import InvalidError
 from tunnelkit.functions.engine import known_keys, register
 from tunnelkit.functions.function import Function
+from tunnelkit.functions.pin.choose import egress as check_egress
 from tunnelkit.functions.spec import DEFAULT_TIMEOUT, NO_RETRIES, EnvironmentSource, Retries, Spec
 
 __all__ = ["App"]
@@ -54,12 +55,13 @@ class App:
     def __repr__(self) -> str:
         return f"<App {self.name!r} with {', '.join(self.functions) or 'no functions'}>"
 
-    def function(
+    def function(  # noqa: PLR0913 - the keywords of one call, which a person reads and writes by name
         self,
         *,
         name: str | None = None,
         secrets: EnvironmentSource | Iterable[EnvironmentSource] = (),
         proxy: Any = None,
+        egress: str = "auto",
         scheduler_placement: Any = None,
         timeout: float = DEFAULT_TIMEOUT,
         retries: int | Retries = NO_RETRIES,
@@ -69,8 +71,9 @@ class App:
         """Declare a function.
 
         ``secrets``: one or several, whose variables it has; later ones win; read at each call.
-        ``proxy``: whose address its connections leave from. ``scheduler_placement``: the zone in
-        which it runs if there is room. ``timeout``: seconds after which a call is ended.
+        ``proxy``: whose address its connections leave from; ``egress``: how that is seen to.
+        ``scheduler_placement``: the zone in which it runs if there is room. ``timeout``: seconds
+        after which a call is ended.
         ``retries``: how often a failed call is tried again. ``concurrency``: calls at once.
 
         Raises InvalidError.
@@ -78,7 +81,8 @@ class App:
         _other_options(others)
         options = {
             "secrets": _secrets(secrets),
-            "proxy": proxy,
+            "proxy": _proxy(proxy),
+            "egress": check_egress(egress),
             "zone": getattr(scheduler_placement, "preferred", ""),
             "timeout": _timeout(timeout),
             "retries": retries if isinstance(retries, Retries) else Retries(retries),
@@ -148,6 +152,12 @@ def _secrets(given: Any) -> tuple[EnvironmentSource, ...]:
         if not hasattr(secret, "environ"):
             raise InvalidError(f"Not a secret: {type(secret).__name__}", hint="Give a Secret, or several")
     return secrets
+
+
+def _proxy(given: Any) -> Any:
+    if given is not None and not hasattr(given, "route"):
+        raise InvalidError(f"Not a proxy: {given!r}", hint="Give proxy=Proxy.from_name(…)")
+    return given
 
 
 def _timeout(given: Any) -> float:

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, NoReturn
 
+from tunnelkit.config.handed import hand
+from tunnelkit.errors import TunnelkitError
 from tunnelkit.functions.failure import outcome_of_error, outcome_of_value, serialize
 from tunnelkit.functions.messages import WINDOW, Assembler, Kind, Outcome, Setup, new_call, pack
 
@@ -222,14 +224,24 @@ def _watch(sock: socket.socket) -> None:
     _end()
 
 
-def main() -> None:
-    """``python -c … DESCRIPTOR``: the process from beginning to end."""
+def main(prove: Callable[[], None] | None = None) -> None:
+    """``python -c … DESCRIPTOR``: the process from beginning to end.
+
+    ``prove``: shows the program that the process is pinned, before it is given anything to run.
+    """
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     _no_core_dumps()
     threading.Thread(target=_watch, args=(sock,), name="tunnelkit watch", daemon=True).start()
     _process.parent = link = Parent(sock)
     os.register_at_fork(after_in_child=_process.forked)
+    if prove is not None:
+        try:
+            prove()
+        except TunnelkitError as error:
+            link.send(Kind.PINNED, 0, outcome_of_error(error, text="").payload)
+            return
+        link.send(Kind.PINNED)
     _, _, payload = link.next_call()
     setup: Setup = pickle.loads(payload)
     try:
@@ -257,6 +269,7 @@ def _load(setup: Setup) -> Callable[..., Any]:
     sys.path[:] = setup.path
     sys.argv[:] = setup.argv
     os.environ.update(setup.environment)
+    hand(setup.relay)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     function: Callable[..., Any] = pickle.loads(setup.function)

@@ -17,10 +17,9 @@ from tunnelkit.errors import CallTimeoutError, InvalidError, NotFoundError
 from tunnelkit.functions import child
 from tunnelkit.functions.job import Job
 from tunnelkit.functions.messages import Kind, Outcome
-from tunnelkit.functions.runner import Runner
 from tunnelkit.functions.scheduler import Scheduler
 from tunnelkit.functions.spec import Spec
-from tunnelkit.functions.warm import Start
+from tunnelkit.functions.warm import Start, start_here
 
 __all__ = ["Engine", "Pending", "chosen", "close", "engine", "known", "known_keys", "observe", "register"]
 
@@ -119,7 +118,7 @@ class LocalEngine:
         places: int,
         on_line: Callable[[Spec, str, str], None],
         on_change: Callable[[Job], None],
-        start: Start = Runner,
+        start: Start = start_here,
     ) -> None:
         self._make = functools.partial(
             Scheduler, places=places, find=known, on_line=on_line, on_change=on_change, start=start

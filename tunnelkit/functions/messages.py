@@ -55,6 +55,8 @@ class Kind(IntEnum):
     """What a call failed with, see :mod:`tunnelkit.functions.failure`."""
     ITEM = 13
     """One item of a generator."""
+    PINNED = 14
+    """The process has connected to where it is looked at. The payload is empty, or why it has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Setup:
     path: list[str]
     """The program's ``sys.path``."""
     argv: list[str]
+    relay: dict[str, str]
+    """How its tunnels reach their relay: kept in memory, and not in the environment."""
 
     def __repr__(self) -> str:
         return f"<Setup of {self.name} with {', '.join(sorted(self.environment)) or 'no secrets'}>"

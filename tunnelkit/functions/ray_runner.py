@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from tunnelkit.errors import ClusterError, InvalidError, RemoteError
-from tunnelkit.functions.messages import Kind, Outcome, Setup, dump
+from tunnelkit.errors import ClusterError, ProxyUnavailable, RemoteError
+from tunnelkit.functions.messages import Kind, Outcome, dump
 from tunnelkit.functions.ray_worker import DIED, REGION, STREAMS, ZONE, Frame, Worker
-from tunnelkit.functions.runner import START_TIMEOUT, RunnerUser
+from tunnelkit.functions.runner import START_TIMEOUT, RunnerUser, setup_of
 from tunnelkit.functions.sealed import Channel
 from tunnelkit.functions.spec import Spec
+from tunnelkit.functions.start import Route
 from tunnelkit.net.tasks import Tasks
 
 __all__ = ["Cluster", "RayRunner", "selectors"]
@@ -51,7 +51,15 @@ class Cluster:
         self.tasks = Tasks("ray")
         self._actor = ray.remote(Worker)
 
-    def start(self, spec: Spec, environment: Mapping[str, str], user: RunnerUser) -> RayRunner:
+    def start(
+        self, spec: Spec, environment: Mapping[str, str], user: RunnerUser, route: Route | None
+    ) -> RayRunner:
+        """Raises ProxyUnavailable: the addresses of this machine are not those of the nodes."""
+        if spec.proxy is not None or route is not None:
+            raise ProxyUnavailable(
+                f"{spec.name} has a proxy, and connections from a Ray cluster cannot be pinned to one",
+                hint="Unset TUNNELKIT_ENGINE to run it on this machine, or leave out proxy=",
+            )
         return RayRunner(self, spec, environment, user)
 
     @property
@@ -103,6 +111,8 @@ class RayRunner:
         self.spec = spec
         self.environment = environment
         self.user = user
+        self.ips: tuple[str, ...] = ()
+        self.way = ""
         self.zone = ""
         self.call = 0
         self.waiting = False
@@ -137,14 +147,11 @@ class RayRunner:
         try:
             if self._cluster.lost is not None:
                 raise self._cluster.lost
-            self._check()
             async with asyncio.timeout(PLACE_TIMEOUT):
                 await self._place()
             spawn = self._cluster.tasks.spawn
             self._tasks = [spawn(self._collect(), "collect"), spawn(self._deliver(), "deliver")]
-            path, argv = sys.path[:], list(sys.argv[:1])
-            setup = Setup(self.spec.serialized, self.spec.name, dict(self.environment), path, argv)
-            self.send(Kind.SETUP, 0, dump(setup))
+            self.send(Kind.SETUP, 0, dump(setup_of(self.spec, self.environment)))
             async with asyncio.timeout(START_TIMEOUT):
                 failure = await self._ready
         except TimeoutError:
@@ -161,13 +168,6 @@ class RayRunner:
             self.kill()
         self._loaded = True
         return failure
-
-    def _check(self) -> None:
-        if self.spec.proxy is not None:
-            raise InvalidError(
-                f"{self.spec.name} has a proxy, and connections from a Ray cluster cannot be pinned to one",
-                hint="Unset TUNNELKIT_ENGINE to run it here, or leave out proxy=",
-            )
 
     async def _place(self) -> None:
         cluster = self._cluster

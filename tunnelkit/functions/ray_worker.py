@@ -10,15 +10,13 @@ import asyncio
 import os
 import pickle
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from tunnelkit.errors import RemoteError
 from tunnelkit.functions.messages import Kind, Setup, dump
-from tunnelkit.functions.runner import Process, Runner
+from tunnelkit.functions.runner import Process, Runner, RunnerUser
 from tunnelkit.functions.sealed import Channel
 from tunnelkit.functions.spec import Spec
 from tunnelkit.net.tasks import Tasks
@@ -42,24 +40,25 @@ MAX_LINES = 10_000
 """Lines of output that wait for the program; what a function prints beyond that is left out, and counted."""
 
 
-def _look_in(places: list[str]) -> None:
-    """Where the program's modules are on this node too, the function's process finds them."""
-    sys.path += [place for place in places if place not in sys.path and Path(place).exists()]
+def _here(setup: Setup) -> Setup:
+    """Modules are looked for in the places of this node, and in those of the program's that exist here."""
+    theirs = [place for place in setup.path if place not in sys.path and Path(place).exists()]
+    return replace(setup, path=[*sys.path, *theirs])
 
 
 def _elsewhere() -> NoReturn:
     raise NotImplementedError("the function is in its own process")
 
 
-@dataclass(frozen=True, eq=False)
-class _Received(Spec):
-    """A function that was pickled elsewhere, and is unpickled in its own process alone."""
+class _Sent(Runner):
+    """A runner whose function was pickled elsewhere: it is unpickled in its own process alone."""
 
-    pickled: bytes = b""
+    def __init__(self, setup: Setup, user: RunnerUser) -> None:
+        super().__init__(Spec("", setup.name, _elsewhere), setup.environment, user)
+        self._setup = setup
 
-    @cached_property
-    def serialized(self) -> bytes:
-        return self.pickled
+    def setup(self) -> Setup:
+        return self._setup
 
 
 class Worker:
@@ -116,18 +115,13 @@ class Worker:
     # --- the process ----------------------------------------------------------------------------
 
     async def _start(self, setup: Setup) -> None:
-        _look_in(setup.path)
-        sys.argv[:] = setup.argv
         try:
-            self._runner = runner = self._new_runner(setup.function, setup.name, setup.environment)
+            self._runner = runner = _Sent(_here(setup), self)
             failure = await runner.load()
         except (RemoteError, OSError) as error:
             self._end(error)
         else:
             self._put(Kind.READY, 0, b"" if failure is None else failure.payload)
-
-    def _new_runner(self, function: bytes, name: str, environment: Mapping[str, str]) -> Runner:
-        return Runner(_Received("", name, _elsewhere, pickled=function), environment, self)
 
     async def _run(self, call: int, arguments: bytes) -> None:
         assert self._runner is not None

@@ -7,18 +7,19 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tunnelkit.engine.launch import interpreter, socket_pair
+from tunnelkit.config.handed import agent_variables
+from tunnelkit.engine.launch import socket_pair
 from tunnelkit.errors import RemoteError
 from tunnelkit.functions.messages import Assembler, Kind, Outcome, Setup, dump, pack
 from tunnelkit.functions.spec import Spec
+from tunnelkit.functions.start import Direct, Launch
 
-__all__ = ["Launch", "Process", "Runner", "RunnerUser", "base_environment", "launch"]
+__all__ = ["Process", "Runner", "RunnerUser", "setup_of"]
 
 START_TIMEOUT = 60.0
 """Seconds for a process to load its function: heavy modules take many."""
@@ -34,36 +35,11 @@ LAST_LINES = 20
 MAX_LINE = 64 * 1024
 """Bytes after which a line that does not end is passed on as it is."""
 
-MAIN = "from tunnelkit.functions.child import main"
 
-PASSED_ON = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM",
-    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "CONDA_PREFIX",
-)  # fmt: skip
-"""Of the program's own variables, and those that begin with ``LC_``: where programs, libraries and
-certificates are, and which language to speak. All others may be somebody's secret."""
-
-
-def base_environment() -> dict[str, str]:
-    """What a function's process has before its secrets."""
-    return {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
-
-
-Launch = Callable[[list[str], socket.socket], subprocess.Popen[bytes]]
-"""Starts a command that inherits a socket: directly, or so that its traffic is pinned."""
-
-
-def launch(command: list[str], inherited: socket.socket) -> subprocess.Popen[bytes]:
-    """Start ``command`` in a session of its own, with its output in pipes."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=base_environment(),
-        pass_fds=(inherited.fileno(),),
-        start_new_session=True,  # Ctrl-C is the program's; and a group to end as a whole
-    )
+def setup_of(spec: Spec, environment: Mapping[str, str]) -> Setup:
+    """What a process of ``spec`` needs of this program."""
+    argv = list(sys.argv[:1])
+    return Setup(spec.serialized, spec.name, dict(environment), sys.path[:], argv, agent_variables())
 
 
 class Process(Protocol):
@@ -71,6 +47,10 @@ class Process(Protocol):
 
     spec: Spec
     environment: Mapping[str, str]
+
+    @property
+    def ips(self) -> Sequence[str]: ...
+
     zone: str
     waiting: bool
     idle_since: float
@@ -80,6 +60,8 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int: ...
+    @property
+    def way(self) -> str: ...
     async def load(self) -> Outcome | None: ...
     async def run(self, call: int, arguments: bytes) -> Outcome: ...
     def kill(self) -> None: ...
@@ -156,8 +138,16 @@ class Runner:
     """
 
     def __init__(
-        self, spec: Spec, environment: Mapping[str, str], user: RunnerUser, start: Launch = launch
+        self,
+        spec: Spec,
+        environment: Mapping[str, str],
+        user: RunnerUser,
+        launch: Launch | None = None,
+        ips: Sequence[str] = (),
     ) -> None:
+        self.launch = launch or Direct()
+        self.ips = ips
+        """The addresses that it is pinned to."""
         self.spec = spec
         self.environment = environment
         self.user = user
@@ -177,13 +167,15 @@ class Runner:
         """Done when the process has ended."""
         self._result: asyncio.Future[Outcome] | None = None
         self._ready: asyncio.Future[Outcome | None] = self.loop.create_future()
+        self._pinned: asyncio.Future[Outcome | None] = self.loop.create_future()
         self._assembler = Assembler()
         self._unsent: deque[memoryview] = deque()
         self._socket, theirs = socket_pair()
         self._socket.setblocking(False)
         with theirs, contextlib.ExitStack() as unless_started:
             unless_started.callback(self._socket.close)
-            self.process = start(interpreter(MAIN, theirs.fileno()), theirs)
+            unless_started.callback(self.launch.close)
+            self.process = self.launch.start(theirs)
             unless_started.pop_all()
         assert self.process.stdout is not None  # both are pipes
         assert self.process.stderr is not None
@@ -206,16 +198,22 @@ class Runner:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def way(self) -> str:
+        """How its traffic is pinned; empty: it is not."""
+        return self.launch.way
+
     # --- what the engine does with it -----------------------------------------------------------
 
     async def load(self) -> Outcome | None:
         """Have the function loaded; what it failed with, or None. If cancelled, end the process."""
-        argv = list(sys.argv[:1])
-        setup = Setup(self.spec.serialized, self.spec.name, dict(self.environment), sys.path[:], argv)
-        self.send(Kind.SETUP, 0, dump(setup))
+        setup = self.setup()
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                failure = await self._ready
+                failure = await self._prove() if self.launch.way else None
+                if failure is None:
+                    self.send(Kind.SETUP, 0, dump(setup))
+                    failure = await self._ready
         except TimeoutError:
             self.kill()
             error = RemoteError(f"{self.spec.name} was not loaded within {START_TIMEOUT:g} s")
@@ -226,6 +224,19 @@ class Runner:
         if failure is not None:
             self.kill()
         return failure
+
+    def setup(self) -> Setup:
+        """What the process is told first. Raises SerializationError."""
+        return setup_of(self.spec, self.environment)
+
+    async def _prove(self) -> Outcome | None:
+        """Nothing of the function is in the process until it is known where that leaves from."""
+        try:
+            if (failure := await self._pinned) is None:
+                self.launch.check()
+            return failure
+        finally:
+            self.launch.close()
 
     async def run(self, call: int, arguments: bytes) -> Outcome:
         """Run one call. If cancelled, end the process. Raises RemoteError if it dies."""
@@ -310,6 +321,9 @@ class Runner:
         if kind is Kind.READY:
             if not self._ready.done():
                 self._ready.set_result(Outcome(Kind.ERROR, payload) if payload else None)
+        elif kind is Kind.PINNED:
+            if not self._pinned.done():
+                self._pinned.set_result(Outcome(Kind.ERROR, payload) if payload else None)
         elif kind in (Kind.VALUE, Kind.ERROR):
             for output in self._outputs:
                 output.read()  # what it printed comes before what it returned
@@ -346,11 +360,13 @@ class Runner:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
-        for future in (self._ready, self._result):
+        self.launch.close()
+        for future in (self._pinned, self._ready, self._result):
             if future is not None and not future.done():
                 future.set_exception(self.death())
-        if self._ready.done() and not self._ready.cancelled():
-            self._ready.exception()  # looked at, whoever waits for it
+        for future in (self._pinned, self._ready):
+            if not future.cancelled():
+                future.exception()  # looked at, whoever waits for it
         self.gone.set_result(None)
         self.user.died(self)
 

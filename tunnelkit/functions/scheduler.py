@@ -13,9 +13,9 @@ from tunnelkit.functions.failure import outcome_of_error
 from tunnelkit.functions.job import Follower, Job, State
 from tunnelkit.functions.messages import Kind, Outcome
 from tunnelkit.functions.places import Places
-from tunnelkit.functions.runner import Process, Runner
+from tunnelkit.functions.runner import Process
 from tunnelkit.functions.spec import Spec
-from tunnelkit.functions.warm import Start, Warm
+from tunnelkit.functions.warm import Start, Warm, start_here
 from tunnelkit.net.tasks import Tasks
 
 __all__ = ["Scheduler"]
@@ -36,7 +36,7 @@ class Scheduler:
         find: Callable[[str], Spec],
         on_line: Callable[[Spec, str, str], None],
         on_change: Callable[[Job], None],
-        start: Start = Runner,
+        start: Start = start_here,
     ) -> None:
         self._find = find
         self._on_line = on_line
@@ -111,7 +111,8 @@ class Scheduler:
         spec = job.spec
         try:
             environment = await asyncio.to_thread(spec.environment) if spec.secrets else {}
-            runner = await self._warm.take(spec, environment)
+            route = await asyncio.to_thread(spec.route) if spec.proxy is not None else None
+            runner = await self._warm.take(spec, environment, route)
             if isinstance(runner, Outcome):
                 return runner
             return await self._run(job, runner)
@@ -119,7 +120,7 @@ class Scheduler:
             return outcome_of_error(error, text="\n".join(getattr(error, "__notes__", ())))
 
     async def _run(self, job: Job, runner: Process) -> Outcome:
-        job.state, job.pid = State.RUNNING, runner.pid
+        job.state, job.pid, job.egress = State.RUNNING, runner.pid, runner.way
         job.zone = runner.zone or job.spec.zone
         job.consumed = lambda: runner.send(Kind.MORE, job.number)
         job.closed = lambda: runner.send(Kind.CLOSE, job.number)

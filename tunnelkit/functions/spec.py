@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from tunnelkit.errors import InvalidError
 from tunnelkit.functions.failure import serialize
+from tunnelkit.functions.start import Route
 
 __all__ = ["EnvironmentSource", "Retries", "Spec"]
 
@@ -59,6 +60,8 @@ class Spec:
     app: str = ""
     secrets: Sequence[EnvironmentSource] = ()
     proxy: Any = None
+    egress: str = "auto"
+    """How its traffic is pinned to the proxy's address: see :mod:`tunnelkit.functions.pin`."""
     zone: str = ""
     """The preferred zone; empty: any."""
     timeout: float = DEFAULT_TIMEOUT
@@ -74,6 +77,10 @@ class Spec:
     def serialized(self) -> bytes:
         """The function as it was when it was first called. Raises SerializationError."""
         return serialize(self.call, f"The function {self.name}")
+
+    def route(self) -> Route | None:
+        """Where its connections go out, as its proxy says now; None where nothing is said."""
+        return None if self.proxy is None else self.proxy.route()
 
     def environment(self) -> dict[str, str]:
         """The variables of the secrets as they are now; later secrets win."""

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from tunnelkit.functions.messages import Outcome
+from tunnelkit.functions.pin import choose
 from tunnelkit.functions.runner import Process, Runner, RunnerUser
 from tunnelkit.functions.spec import Spec
+from tunnelkit.functions.start import Route
 
-__all__ = ["Start", "Warm"]
+__all__ = ["Start", "Warm", "start_here"]
 
-Start = Callable[[Spec, Mapping[str, str], RunnerUser], Process]
-"""Makes a process, whose function is not loaded yet. Raises OSError."""
+Start = Callable[[Spec, Mapping[str, str], RunnerUser, Route | None], Process]
+"""Makes a process, whose function is not loaded yet. Raises OSError, ProxyUnavailable."""
 
 IDLE_TIME = 60.0
 """Seconds for which a process without a call is kept."""
@@ -21,10 +23,17 @@ LOOK_INTERVAL = 5.0
 """Seconds between looks at those that have been idle for too long."""
 
 
+def start_here(spec: Spec, environment: Mapping[str, str], user: RunnerUser, route: Route | None) -> Process:
+    """A process on this machine."""
+    if route is None:
+        return Runner(spec, environment, user)
+    return Runner(spec, environment, user, choose(route), tuple(route.ips))
+
+
 class Warm:
     """The processes of one scheduler: at most ``most`` of them wait without a call."""
 
-    def __init__(self, most: int, user: RunnerUser, start: Start = Runner) -> None:
+    def __init__(self, most: int, user: RunnerUser, start: Start = start_here) -> None:
         self._start = start
         self._most = most
         self._user = user
@@ -33,18 +42,22 @@ class Warm:
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
 
-    async def take(self, spec: Spec, environment: Mapping[str, str]) -> Process | Outcome:
+    async def take(
+        self, spec: Spec, environment: Mapping[str, str], route: Route | None = None
+    ) -> Process | Outcome:
         """A process of ``spec`` with just these variables; or what its loading failed with.
 
-        One that still has other values of its secrets is ended. Raises RemoteError.
+        It leaves by ``route``. One that still has other values of its secrets, or another pin, is
+        ended. Raises RemoteError, ProxyUnavailable.
         """
+        ips = tuple(route.ips) if route is not None else ()
         for runner in reversed(self._idle[:]):
             if runner.spec is spec:
                 self._idle.remove(runner)
-                if runner.environment == environment:
+                if runner.environment == environment and runner.ips == ips:
                     return runner
                 runner.kill()
-        runner = self._start(spec, environment, self._user)
+        runner = self._start(spec, environment, self._user, route)
         self._all.add(runner)
         return await runner.load() or runner
 

@@ -7,75 +7,39 @@ service on this machine, whose connects are complete as soon as they are begun.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import os
 import socket
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 from tunnelkit.net.ready import writable
+from tunnelkit.net.resolve import Address, DialError, Kind, Resolver, known
 from tunnelkit.net.sockets import tune
-from tunnelkit.wire.address import Endpoint, ip_address, is_loopback
+from tunnelkit.wire.address import Endpoint, is_loopback
 
-__all__ = ["Address", "DialError", "LocalDialer", "Resolver", "dial", "dial_now"]
+__all__ = [
+    "Address",
+    "DialError",
+    "LocalDialer",
+    "Resolver",
+    "dial",
+    "dial_now",
+    "in_turn",
+    "most_telling",
+    "race",
+]
 
 STAGGER = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 §5, §8)."""
 
 MAX_ADDRESSES = 16
 """Addresses tried of one name. Whoever runs the name decides how many there are."""
-
-MAX_LOOKUPS = 64
-"""Lookups at once, each a thread: names whose servers are dead leave room for others."""
-
-MAX_WAITING = 1024
-"""Names that wait for their lookup; beyond that it fails at once."""
-
-LOOKUP_TIMEOUT = 5.0
-"""Seconds a lookup may take, waiting included: what resolvers give one server (resolv.conf(5))."""
-
-CACHE_SECONDS = 5.0
-"""Seconds an answer is used again. getaddrinfo(3) does not tell the records' own time to live."""
-
-MAX_CACHED = 1024
-"""Names whose answers are kept."""
-
-Kind = Literal["refused", "timeout", "unreachable", "unresolved", "source"]
-
-
-class DialError(OSError):
-    """No connection. ``kind`` is for programs, ``reason`` for people.
-
-    ``refused``: nothing accepts there. ``timeout``: no answer. ``unreachable``: no way there, or no
-    permission or descriptor left here. ``unresolved``: no address for the name. ``source``: the
-    source address is not one of this machine.
-    """
-
-    def __init__(self, kind: Kind, target: object, reason: str) -> None:
-        super().__init__(f"No connection to {target}: {reason}")
-        self.kind: Kind = kind
-        self.reason = reason
-
-
-class Address(NamedTuple):
-    """A socket address as connect(2) takes it."""
-
-    family: socket.AddressFamily
-    sockaddr: tuple[Any, ...] | str
-
-    def __str__(self) -> str:
-        if isinstance(self.sockaddr, str):
-            return str(Endpoint("", 0, self.sockaddr))
-        return str(Endpoint(*self.sockaddr[:2]))
-
 
 # --- connecting ---------------------------------------------------------------------------------
 
@@ -103,6 +67,9 @@ def dial_now(address: Address, *, source: str | None = None) -> tuple[socket.soc
         if source is not None:
             _bind(sock, source, address)
         code = sock.connect_ex(address.sockaddr)
+        if code == errno.EADDRNOTAVAIL and source is not None:
+            # No port is left there for this destination, or the address has just gone.
+            raise DialError("source", address, f"cannot leave from {source}: {os.strerror(code)}")
         if code == 0:
             return sock, True
         if code == errno.EINPROGRESS:
@@ -169,7 +136,6 @@ def _dial_error(target: object, error: OSError) -> DialError:
 
 
 _TELLING: Sequence[Kind] = ("refused", "timeout", "source", "unreachable", "unresolved")
-"""Of several failures, the one to report: that of the address which got furthest."""
 
 
 async def dial(
@@ -187,7 +153,8 @@ async def dial(
                 return await _dial_unix(endpoint.path)
             addresses = await resolver.resolve(endpoint.host, endpoint.port)
             late = "timeout"
-            return await _race(_in_turn(addresses, source), source)
+            begin = functools.partial(dial_now, source=source)
+            return await race(in_turn(_of_family(addresses, source)), begin)
     except TimeoutError:
         raise DialError(late, endpoint, f"no answer within {timeout:g} s") from None
     except DialError as error:
@@ -205,22 +172,34 @@ async def _dial_unix(path: str) -> socket.socket:
         pause = min(2 * pause, 0.1)
 
 
-def _in_turn(addresses: Iterable[Address], source: str | None) -> deque[Address]:
+def _of_family(addresses: list[Address], source: str | None) -> list[Address]:
+    if source is None:
+        return addresses
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    left = [address for address in addresses if address.family == family]
+    if not left:
+        raise DialError("unreachable", source, f"it has no address of the family of {source}")
+    return left
+
+
+def in_turn(addresses: Iterable[Address]) -> deque[Address]:
     """The addresses in the order of trying: families alternate (RFC 8305 §4)."""
     families: dict[socket.AddressFamily, list[Address]] = {}
     for address in addresses:
         families.setdefault(address.family, []).append(address)
-    if source is not None:
-        family = socket.AF_INET6 if ":" in source else socket.AF_INET
-        if family not in families:
-            raise DialError("unreachable", source, f"it has no address of the family of {source}")
-        families = {family: families[family]}
     turns = chain.from_iterable(zip_longest(*families.values()))
     return deque([address for address in turns if address is not None][:MAX_ADDRESSES])
 
 
-async def _race(todo: deque[Address], source: str | None) -> socket.socket:
-    """The first of the addresses to answer (RFC 8305 §5). A refusal starts the next at once."""
+async def race(
+    todo: deque[Address],
+    begin: Callable[[Address], tuple[socket.socket, bool]],
+) -> socket.socket:
+    """The first of the addresses to answer (RFC 8305 §5). A refusal starts the next at once.
+
+    ``todo`` are addresses, at least one; ``begin`` does with one what :func:`dial_now` does. Raises
+    :class:`DialError`, of several that of the address which got furthest.
+    """
     loop = asyncio.get_running_loop()
     begun: dict[socket.socket, Address] = {}
     ended: asyncio.Queue[socket.socket] = asyncio.Queue()
@@ -235,7 +214,7 @@ async def _race(todo: deque[Address], source: str | None) -> socket.socket:
             if todo:
                 address = todo.popleft()
                 try:
-                    sock, connected = dial_now(address, source=source)
+                    sock, connected = begin(address)
                 except DialError as error:
                     failures.append(error)
                     continue
@@ -258,7 +237,12 @@ async def _race(todo: deque[Address], source: str | None) -> socket.socket:
         for sock in begun:
             loop.remove_writer(sock.fileno())
             sock.close()
-    raise min(failures, key=lambda failure: _TELLING.index(failure.kind))
+    raise most_telling(failures)
+
+
+def most_telling(failures: Iterable[DialError]) -> DialError:
+    """Of several failures, at least one, that of the address which got furthest."""
+    return min(failures, key=lambda failure: _TELLING.index(failure.kind))
 
 
 def _connected(sock: socket.socket) -> socket.socket:
@@ -356,117 +340,4 @@ def _addresses_here(endpoint: Endpoint) -> list[Address]:
         return [Address(socket.AF_UNIX, endpoint.path)]
     if not is_loopback(endpoint.host):
         return []
-    return _known(endpoint.host, endpoint.port) or []
-
-
-# --- resolving ----------------------------------------------------------------------------------
-
-Answer = list[tuple[socket.AddressFamily, tuple[Any, ...]]]
-"""What getaddrinfo(3) said of a name, before a port is filled in."""
-
-
-class Resolver:
-    """Names to addresses, by getaddrinfo(3) in threads of its own; for one event loop.
-
-    The loop's default executor is everybody's, and no executor will do: the interpreter waits for
-    its threads at exit, and a lookup cannot be interrupted, so that a dead name server would hold up
-    the end of the program. These threads are daemons.
-    """
-
-    def __init__(self, *, timeout: float = LOOKUP_TIMEOUT, cache: float = CACHE_SECONDS) -> None:
-        """``timeout`` and ``cache`` are seconds: for a lookup, and to use its answer again."""
-        self._timeout = timeout
-        self._cache_seconds = cache
-        self._cache: dict[str, tuple[float, Answer]] = {}
-        self._lookups: dict[str, asyncio.Future[Answer | OSError]] = {}
-        self._waiting: deque[str] = deque()
-        self._threads = 0
-
-    async def resolve(self, host: str, port: int) -> list[Address]:
-        """The addresses of ``host``, most preferred first; :class:`DialError` ``unresolved`` if none.
-
-        A numeric address and ``localhost`` (RFC 6761 §6.3) need no lookup.
-        """
-        known = _known(host, port)
-        if known is None:
-            answer = self._cached(host) or await self._look_up(host)
-            known = [Address(family, (ip, port, *rest)) for family, (ip, _, *rest) in answer]
-        return known
-
-    def _cached(self, host: str) -> Answer | None:
-        expires, answer = self._cache.get(host, (0.0, None))
-        return answer if asyncio.get_running_loop().time() < expires else None
-
-    async def _look_up(self, host: str) -> Answer:
-        lookup = self._lookups.get(host)
-        if lookup is None:
-            if len(self._waiting) >= MAX_WAITING:
-                raise DialError("unresolved", host, "too many names wait to be resolved")
-            lookup = self._lookups[host] = asyncio.get_running_loop().create_future()
-            self._waiting.append(host)
-            self._start_threads()
-        # Not cancelled with the one who waits, for others may wait for the same name.
-        await asyncio.wait([lookup], timeout=self._timeout)
-        if not lookup.done():
-            raise DialError("unresolved", host, f"no name server answered in {self._timeout:g} s")
-        answer = lookup.result()
-        if isinstance(answer, OSError):
-            reason = f"the name does not resolve ({answer.strerror or answer})"
-            raise DialError("unresolved", host, reason) from answer
-        return answer
-
-    def close(self) -> None:
-        """Answer those who wait in the negative. Lookups under way end by themselves."""
-        self._waiting.clear()
-        for lookup in self._lookups.values():
-            lookup.set_result(OSError("the resolver is closed"))
-        self._lookups.clear()
-
-    def _start_threads(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting and self._threads < MAX_LOOKUPS:
-            host = self._waiting.popleft()
-            self._threads += 1
-            threading.Thread(target=self._run, args=(loop, host), name=f"resolve {host}", daemon=True).start()
-
-    def _run(self, loop: asyncio.AbstractEventLoop, host: str) -> None:
-        """In a thread: look ``host`` up."""
-        answer: Answer | OSError
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            answer = [(family, sockaddr) for family, _, _, _, sockaddr in found]
-        except OSError as error:
-            answer = error
-        except UnicodeError as error:  # a label that is empty or too long
-            answer = OSError(f"not a host name: {error}")
-        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-            loop.call_soon_threadsafe(self._looked_up, host, answer)
-
-    def _looked_up(self, host: str, answer: Answer | OSError) -> None:
-        self._threads -= 1
-        self._start_threads()
-        if (lookup := self._lookups.pop(host, None)) is not None:
-            lookup.set_result(answer)
-        if not isinstance(answer, OSError):
-            self._cache.pop(host, None)
-            while len(self._cache) >= MAX_CACHED:
-                del self._cache[next(iter(self._cache))]  # the oldest
-            now = asyncio.get_running_loop().time()
-            self._cache[host] = now + self._cache_seconds, answer
-
-
-def _known(host: str, port: int) -> list[Address] | None:
-    """The addresses of ``host`` where no lookup is needed."""
-    if ip_address(host) is None:
-        if not is_loopback(host):
-            return None
-        return [
-            Address(socket.AF_INET6, ("::1", port, 0, 0)),
-            Address(socket.AF_INET, ("127.0.0.1", port)),
-        ]
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except OSError as error:  # the zone of a link-local address that is no interface here
-        raise DialError("unresolved", host, error.strerror or str(error)) from error
-    return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
+    return known(endpoint.host, endpoint.port) or []

@@ -18,7 +18,7 @@ from tunnelkit.wire.address import Endpoint, ip_address, is_loopback
 from tunnelkit.wire.http_connect import HttpConnectClient
 from tunnelkit.wire.socks import Socks5Client
 
-__all__ = ["ProxyUrl", "dial_relay", "proxy_for"]
+__all__ = ["ProxyUrl", "dial_relay", "proxy_for", "shake_hands"]
 
 READ_SIZE = 4096
 """Bytes of one receive in a proxy's handshake, whose answers are short."""
@@ -156,7 +156,7 @@ async def dial_relay(
         raise OutboundProxyError(f"No connection to the proxy {proxy}: {error.reason}") from error
     try:
         async with asyncio.timeout_at(deadline):
-            return sock, await _shake_hands(sock, client)
+            return sock, await shake_hands(sock, client)
     except OutboundProxyError as error:
         sock.close()
         raise OutboundProxyError(f"{error.what} ({proxy})", hint=error.hint) from error
@@ -172,7 +172,8 @@ async def dial_relay(
         raise
 
 
-async def _shake_hands(sock: socket.socket, client: ProxyClient) -> bytes:
+async def shake_hands(sock: socket.socket, client: ProxyClient) -> bytes:
+    """Run the handshake; what came behind it. Raises OutboundProxyError and OSError."""
     while not client.done:
         await send_all(sock, client.data_to_send())
         client.receive(await receive(sock, READ_SIZE))

@@ -38,7 +38,6 @@ WATCH_INTERVAL = 1.0
 """Seconds between looks at the connections that wait. A descriptor that nobody reads from does not
 report a reset by itself."""
 
-
 FLUSH_TIMEOUT = 5.0
 """Seconds a reset waits for what was sent before it, which the kernel would throw away with it."""
 
@@ -266,11 +265,11 @@ class Join:
             return True
         self.received += count
         self._bulk = count >= READ_SIZE
-        if not self.stream.send_spliced(pipe, count):
+        if self.stream.send_spliced(pipe, count):
+            self._give_pipe_out()  # this may have been the last for a long time
+        else:
             self._pipe_out = None
             self._stop_reading()
-        elif not self._bulk:
-            self._give_pipe_out()
         return True
 
     def _give_pipe_out(self) -> None:
@@ -325,17 +324,20 @@ class Join:
         """
         if self._failure is not None:
             return -1
-        pipe = self._pipe_in or self._pump.pipes.take()
-        if pipe is None:
+        if (pipe := self._pump.pipes.take()) is None:
             return -1
+        try:
+            moved = pipe.fill(source, count)
+        except OSError:
+            self._pump.pipes.give(pipe)
+            raise
         self._pipe_in = pipe
-        moved = pipe.fill(source, count)
         self.sent += moved
         try:
-            if not pipe.drain(self.fd):
+            if pipe.drain(self.fd):
+                self._give_pipe_in()  # perhaps the last for long
+            else:
                 self._stop_writing()
-            elif moved == count:
-                self._give_pipe_in()
         except OSError:
             self._write_failed()
         return moved
@@ -367,6 +369,7 @@ class Join:
                     if self._pipe_in.held < before:
                         self.stalled_since = self._pump.loop.time()
                     return
+                self._give_pipe_in()
         except BlockingIOError:
             return
         except OSError:

@@ -8,12 +8,14 @@ once is kept, ``False`` is returned, and the user stops until :meth:`StreamUser.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from tunnelkit.net.pipes import Pipe
 
-__all__ = ["Stream", "StreamUser"]
+__all__ = ["Opener", "Outgoing", "Stream", "StreamUser", "Target"]
 
 
 class StreamUser(Protocol):
@@ -70,3 +72,36 @@ class Stream(Protocol):
 
     def resume(self) -> None:
         """Go on calling ``payload``."""
+
+
+# --- the way out --------------------------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """Where a client of the egress proxy wants to go."""
+
+    host: str
+    """As the client wrote it: a name, or an address without brackets. Whoever opens normalises it."""
+    port: int
+    client: str
+    """The client's address."""
+    user: str = ""
+    """Who the client is, if it had to say."""
+
+
+class Outgoing(Stream, Protocol):
+    """A stream to a target. It is paused: nothing is called back before ``use`` and ``resume``."""
+
+    source: str
+    """The address that it leaves from, as far as it is known."""
+
+
+class Opener(Protocol):
+    """Opens streams to targets: straight from here, through another proxy, or at a relay."""
+
+    def open(self, target: Target) -> Outgoing | Coroutine[Any, Any, Outgoing]:
+        """The stream, or, where that takes a wait, what to await for it.
+
+        Either raises :class:`~tunnelkit.errors.TunnelkitError` where there is no way to the target. Who
+        is cancelled while it waits leaves nothing open.
+        """

@@ -1,7 +1,16 @@
 """The public side: takes visitors in and passes them to agents."""
 
-from tunnelkit.relay.auth import AnyToken, Authorizer, Identity, TokenList
+from tunnelkit.relay.auth import AnyToken, Authorizer, Identity, Rights, TokenList
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.server import Relay, RelaySsh
 
-__all__ = ["AnyToken", "Authorizer", "Identity", "Limits", "Relay", "RelaySsh", "TokenList"]
+__all__ = [
+    "AnyToken",
+    "Authorizer",
+    "Identity",
+    "Limits",
+    "Relay",
+    "RelaySsh",
+    "Rights",
+    "TokenList",
+]

@@ -4,16 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Protocol
 
-from tunnelkit.errors import AuthMissingError
+from tunnelkit.errors import AuthMissingError, InvalidError
 
-__all__ = ["AnyToken", "Authorizer", "Identity", "NoToken", "TokenList", "bearer"]
+__all__ = ["AnyToken", "Authorizer", "Identity", "NoToken", "Rights", "TokenList", "bearer"]
 
 MAX_TOKEN = 1024
 """Characters of a token; longer ones are refused unread."""
+
+MAX_RULES = 2048
+"""Characters of a token's rules for destinations: they travel to an exit with each stream."""
+
+
+RELAY = "@relay"
+OWN = "@own"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a token lets its holder do with exits; tunnels need no right of their own.
+
+    ``proxies``: what it may leave by: ``@relay`` (the relay's own addresses, where it lends them),
+    ``@own`` (exits that the same token offers), names of exits and ``zone:NAME``, with wildcards.
+    ``destinations``: where to, as rules of the egress policy in their order; they hold in addition to
+    the exit's own, and an empty list adds nothing. ``offers``: names of exits it may offer.
+    """
+
+    proxies: tuple[str, ...] = (RELAY, OWN)
+    destinations: tuple[str, ...] = ()
+    offers: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        if sum(map(len, self.destinations)) > MAX_RULES:
+            raise InvalidError(f"A token's rules for destinations have more than {MAX_RULES} characters")
+
+    @property
+    def may_leave_here(self) -> bool:
+        """Whether connections may leave from the relay's own addresses."""
+        return RELAY in self.proxies
+
+    def may_leave_by(self, name: str, zone: str, *, own: bool) -> bool:
+        """Whether they may leave by that exit; ``own``: the same token offers it."""
+        if own and OWN in self.proxies:
+            return True
+        names = [name, f"zone:{zone}"] if zone else [name]
+        return any(fnmatchcase(one, pattern) for pattern in self.proxies for one in names)
+
+    def may_offer(self, name: str) -> bool:
+        """Whether the token may offer an exit of that name."""
+        return any(fnmatchcase(name, pattern) for pattern in self.offers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +66,8 @@ class Identity:
     name: str
     anonymous: bool = False
     """Whether everybody else is this, too: then only the same agent is the same person."""
+    rights: Rights = field(default=Rights(), compare=False)
+    """What it may do; it is the same identity whatever that is."""
 
 
 class Authorizer(Protocol):
@@ -33,10 +78,14 @@ class Authorizer(Protocol):
 
 
 class TokenList:
-    """A fixed list of tokens, each an identity of its own. Holds and compares digests only."""
+    """A fixed list of tokens, each an identity of its own. Holds and compares digests only.
 
-    def __init__(self, tokens: Iterable[str]) -> None:
-        self._digests = []
+    Where ``tokens`` maps them to :class:`Rights`, each has these.
+    """
+
+    def __init__(self, tokens: Iterable[str] | Mapping[str, Rights]) -> None:
+        self._digests: dict[bytes, Rights] = {}
+        rights = tokens if isinstance(tokens, Mapping) else {}
         for token in tokens:
             # What is not visible ASCII does not survive an HTTP header (RFC 6750 §2.1 allows fewer).
             if not 0 < len(token) <= MAX_TOKEN or not all("!" <= character <= "~" for character in token):
@@ -44,7 +93,7 @@ class TokenList:
                     "A token for the relay is empty or malformed",
                     hint=f"A token has 1 to {MAX_TOKEN} visible ASCII characters, and no space among them",
                 )
-            self._digests.append(_digest(token))
+            self._digests[_digest(token)] = rights.get(token, Rights())
         if not self._digests:
             raise AuthMissingError("The relay has no token")
 
@@ -59,7 +108,9 @@ class TokenList:
         for known in self._digests:  # all of them, so that the time says nothing
             if hmac.compare_digest(known, digest):
                 found = known
-        return None if found is None else Identity(f"token-{found.hex()[:12]}")
+        if found is None:
+            return None
+        return Identity(f"token-{found.hex()[:12]}", rights=self._digests[found])
 
 
 class AnyToken:

@@ -12,8 +12,10 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.net.sockets import AnySocket, send_all
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import Authorizer, Identity, bearer
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.session import AgentSession
+from tunnelkit.relay.sessions import Session
 from tunnelkit.relay.tunnels import Tunnels
 from tunnelkit.transport.websocket import (
     Control,
@@ -24,7 +26,7 @@ from tunnelkit.transport.websocket import (
 )
 from tunnelkit.wire import messages
 from tunnelkit.wire.http_head import RequestHead
-from tunnelkit.wire.messages import CONTROL_PATH, SESSION_HEADER
+from tunnelkit.wire.messages import CONTROL_PATH, EGRESS_PATH, SESSION_HEADER
 
 __all__ = ["Door"]
 
@@ -42,7 +44,8 @@ class Door:
         pump: Pump,
         authorizer: Authorizer,
         limits: Limits,
-        on_gone: Callable[[AgentSession], None],
+        on_gone: Callable[[Session], None],
+        egress: Egress,
     ) -> None:
         self.sessions: dict[str, AgentSession] = {}
         self.tunnels: Tunnels
@@ -52,6 +55,7 @@ class Door:
         self._authorizer = authorizer
         self._limits = limits
         self._on_gone = on_gone
+        self._egress = egress
         self._unintroduced: set[Control] = set()
 
     async def agent_arrived(
@@ -81,8 +85,8 @@ class Door:
         if identity is None:
             what = "does not accept this token" if token else "wants a token, and none was given"
             raise errors.AuthError(f"The relay {what}")
-        is_control = head.target.partition(b"?")[0] == CONTROL_PATH.encode()
-        if is_control:
+        path = head.target.partition(b"?")[0].decode("latin-1")
+        if path == CONTROL_PATH:
             if self.draining or len(self.sessions) >= self._limits.sessions:
                 raise errors.LimitError("The relay takes no more agents now", hint="Try again later")
             protocol, answer = handshake_accepted(raw)
@@ -91,6 +95,11 @@ class Door:
             return True
         session, number = self._session_of(identity, head)
         _, answer = handshake_accepted(raw)
+        if path == EGRESS_PATH:
+            accepting = session.add_egress_channel(sock, number)
+            accepting.preface(answer)
+            accepting.start(rest)
+            return True
         channel = session.add_channel(sock, number)
         channel.preface(answer)
         channel.start(rest)
@@ -134,7 +143,7 @@ class Door:
             if session is not None and session.control is control:
                 log.info("agent of %s lost its connection (%s)", session.identity.name, code)
                 session.detach()
-                if not session.tunnels:
+                if not session.tunnels and not session.busy:
                     session.end()
 
         control = Control(self._pump, sock, protocol, on_text=received, on_lost=lost)
@@ -146,7 +155,8 @@ class Door:
         session = self.sessions.get(hello.session) if hello.session else None
         resumed = session is not None and session.identity == identity and session.proves(hello.secret)
         if session is None or not resumed:
-            session = AgentSession(self._pump, identity, hello.agent[:128], self._limits, self._gone)
+            agent = hello.agent[:128]
+            session = AgentSession(self._pump, identity, agent, self._limits, self._gone, self._egress.open)
             self.sessions[session.id] = session
         session.attach(control)
         limits = self._limits
@@ -159,6 +169,7 @@ class Door:
                 limits.ping_interval,
                 limits.ping_timeout,
                 limits.channels_per_session,
+                egress=True,
             )
         )
         session.greeted()

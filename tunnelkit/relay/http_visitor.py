@@ -11,10 +11,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tunnelkit.errors import LimitError, TunnelkitError
+from tunnelkit.net.http_connection import HttpConnection
 from tunnelkit.net.pump import READ_SIZE
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import Stream
-from tunnelkit.relay.http_connection import HttpConnection
 from tunnelkit.relay.http_upstream import Upstream
 from tunnelkit.relay.pages import error_page
 from tunnelkit.relay.registry import Away, RelayTunnel

@@ -19,7 +19,7 @@ from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
 from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.http_head import RequestHead
-from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, Notice, Open
+from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, EGRESS_PATH, Notice, Open
 
 if TYPE_CHECKING:
     from tunnelkit.relay.http_upstream import Upstream
@@ -101,7 +101,7 @@ class HttpIngress:
     def is_agent(self, head: RequestHead) -> bool:
         """Whether this is an agent's handshake with the relay itself."""
         path = head.target.partition(b"?")[0].decode("latin-1")
-        return path in (CONTROL_PATH, CHANNEL_PATH) and self._name(head) is None
+        return path in (CONTROL_PATH, CHANNEL_PATH, EGRESS_PATH) and self._name(head) is None
 
     async def agent_arrived(
         self, sock: AnySocket, address: tuple[str, int], head: RequestHead, raw: bytes, rest: bytes

@@ -32,6 +32,9 @@ class Limits:
     open_timeout: float = 5.0
     """The agent answers ``open`` within this, or another channel is tried."""
 
+    exit_timeout: float = 15.0
+    """An exit answers ``open`` within this; it dials across the internet, lookup included."""
+
     resume_window: float = 60.0
     """Streams, names and ports are kept this long for an agent that lost its connection."""
 

@@ -28,8 +28,8 @@ MAX_RESERVED = 200
 """Reservations of one owner: twice the tunnels of one session. The oldest gives way, so that nobody
 keeps names by the thousand that nobody uses."""
 
-Key = tuple[Literal["http", "tcp"], str | int]
-"""What can be claimed: ``("http", name)`` or ``("tcp", port)``."""
+Key = tuple[Literal["http", "tcp", "exit"], str | int]
+"""What can be claimed: ``("http", name)``, ``("tcp", port)`` or ``("exit", name)``."""
 
 
 Owner = tuple[Identity, str]
@@ -45,6 +45,8 @@ class RelayTunnel:
     """The agent's own number for it."""
     session: Session
     host_header: bytes = b""
+    zone: str = ""
+    """The zone of an exit, if it is in one."""
     ingress_address: bool = False
     """Whether the agent wants to know which public address a visitor came to. No two visitors share a
     connection to the service then."""
@@ -159,6 +161,6 @@ def owner_of(session: Session) -> Owner:
 
 def taken(key: Key) -> NameTakenError | PortTakenError:
     """The error for a key that somebody else has."""
-    if key[0] == "http":
-        return NameTakenError(f"The name {key[1]!r} is taken")
-    return PortTakenError(f"Port {key[1]} is taken")
+    if key[0] == "tcp":
+        return PortTakenError(f"Port {key[1]} is taken")
+    return NameTakenError(f"The name {key[1]!r} is taken")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +17,7 @@ from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import AnyToken, Authorizer, NoToken, TokenList
 from tunnelkit.relay.door import Door
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.front import Front
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
@@ -24,7 +25,8 @@ from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import MemoryRegistry, Registry
 from tunnelkit.relay.sessions import Session
-from tunnelkit.relay.tunnels import Public, Tunnels
+from tunnelkit.relay.tunnels import Public, Tunnels, Ways
+from tunnelkit.transport.exit import ExitDialer, ExitService
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
 
@@ -61,9 +63,12 @@ class Relay:
     gets a port of its own. ``tcp_ports``: the range for TCP tunnels; None: any free port.
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
     a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
-    tunnels as well as tokens. ``splice``: False moves all bytes through user space.
+    tunnels as well as tokens. ``exit_dialer``: by what agents' proxies may leave from the relay's own
+    addresses, made when the relay starts; None: they may not. ``splice``: False moves all bytes
+    through user space.
 
-    Raises AuthMissingError, AddressInUseError and InvalidError when it starts.
+    Raises AuthMissingError, AddressInUseError, InvalidError and what ``exit_dialer`` raises when it
+    starts.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
@@ -76,6 +81,7 @@ class Relay:
         anyone: bool = False,
         limits: Limits | None = None,
         ssh: RelaySsh | None = None,
+        exit_dialer: Callable[[], ExitDialer] | None = None,
         splice: bool | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -85,6 +91,10 @@ class Relay:
         self._ssh = ssh
         self._ssh_listen = [parse_listen(address) for address in ssh.listen] if ssh is not None else []
         self._authorizer = self._authority(tokens, anyone)
+        self._exit_dialer = exit_dialer
+        self._lent: ExitDialer | None = None
+        if exit_dialer is not None and isinstance(self._authorizer, AnyToken):
+            self._must_be_loopback()
         self._splice = splice
         self._registry: Registry = MemoryRegistry()
         self._listeners: list[Listener] = []
@@ -99,6 +109,7 @@ class Relay:
         self._tcp: TcpIngress
         self._door: Door
         self._tunnels: Tunnels
+        self._egress: Egress
         self._running = False
         self._closed: asyncio.Future[None] | None = None
 
@@ -118,14 +129,24 @@ class Relay:
             hint="Set a token with --token-file or TUNNELKIT_TOKEN, or say --open if that is meant",
         )
 
+    def _must_be_loopback(self) -> None:
+        if public := [str(a) for a in (*self._listen, *self._ssh_listen) if not is_loopback(a.host)]:
+            raise AuthMissingError(
+                f"A relay on {public[0]} would let everybody leave from its addresses",
+                hint="Set a token with --token-file or TUNNELKIT_TOKEN",
+            )
+
     # --- lifetime -------------------------------------------------------------------------------
 
     async def start(self) -> Self:
         """Listen. Returns when visitors can come."""
         loop = asyncio.get_running_loop()
+        dialer = self._lent = None if self._exit_dialer is None else self._exit_dialer()
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
-        self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone)
+        service = None if dialer is None else ExitService(self._pump, dialer, owner="egress")
+        self._egress = Egress(self._pump, self._registry, self.limits, service)
+        self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone, self._egress)
         self._http = HttpIngress(
             self._pump,
             self._registry,
@@ -148,15 +169,16 @@ class Relay:
             self._registry,
             self.limits,
             public,
-            http=self._http,
-            tcp=self._tcp,
-            prober=prober,
+            Ways(self._http, self._tcp, self._egress),
+            prober,
         )
         try:
             self._open_ssh()
             self._open_listeners(loop)
         except BaseException:
             self._stop_listening()
+            if dialer is not None:
+                dialer.close()
             self._pump.close()
             raise
         self._running = True
@@ -197,6 +219,9 @@ class Relay:
         for address in self._ssh_listen:
             assert ssh is not None
             self._ssh_listeners.append(Listener(loop, bind(address.host, address.port), ssh))
+        if self._lent is not None:
+            for listener in (*self._listeners, *self._ssh_listeners):
+                self._lent.add_listener(*listener.address)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -284,6 +309,7 @@ class Relay:
             stack.push_async_callback(self._door.close)
             if self._ssh_door is not None:
                 stack.push_async_callback(self._ssh_door.close)
+            stack.push_async_callback(self._egress.close)
             stack.push_async_callback(self._tcp.close)
             stack.push_async_callback(self._http.close)
             self._stop_listening()
@@ -296,6 +322,7 @@ class Relay:
             if self._ssh_door is not None:
                 self._ssh_door.drain()
             self._http.drain()
+            self._egress.drain()
             await self._drained(grace)
 
     def _has_closed(self) -> None:
@@ -306,7 +333,7 @@ class Relay:
 
     async def _drained(self, grace: float) -> None:
         deadline = asyncio.get_running_loop().time() + grace
-        while self._http.active or self._tcp.active:
+        while self._http.active or self._tcp.active or self._egress.active:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return

@@ -19,11 +19,12 @@ from tunnelkit.net.sockets import AnySocket
 from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
-from tunnelkit.relay.sessions import AgentAwayError, SessionStream
-from tunnelkit.transport.channels import RelayChannel
+from tunnelkit.relay.sessions import AgentAwayError, EgressOpen, SessionStream
+from tunnelkit.transport.channels import AcceptorChannel, Channel, OpenerChannel
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.transport.websocket import Control
 from tunnelkit.wire import messages
+from tunnelkit.wire.channel import State
 
 __all__ = ["AgentSession"]
 
@@ -33,7 +34,8 @@ log = logging.getLogger("tunnelkit")
 class AgentSession:
     """See the module, and :class:`~tunnelkit.relay.sessions.Session`.
 
-    ``on_gone(session)`` is called when it has ended for good.
+    ``on_gone(session)`` is called when it has ended for good; ``on_egress(session, stream, request)`` gets
+    the streams that the agent opens itself.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class AgentSession:
         agent: str,
         limits: Limits,
         on_gone: Callable[[AgentSession], None],
+        on_egress: EgressOpen | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.secret = secrets.token_hex(16)
@@ -56,12 +59,14 @@ class AgentSession:
         self._pump = pump
         self._limits = limits
         self._on_gone = on_gone
-        self._channels: dict[int, RelayChannel] = {}
-        self._idle: list[RelayChannel] = []
-        self._waiting: deque[asyncio.Future[RelayChannel]] = deque()
+        self._on_egress = on_egress
+        self._channels: dict[int, Channel] = {}
+        self._idle: list[OpenerChannel] = []
+        self._waiting: deque[asyncio.Future[OpenerChannel]] = deque()
         self._asked = 0  # channels asked for that have not come yet
         self._arrived = False  # whether one has come since the last look
-        self._opening: dict[RelayChannel, float] = {}
+        self._opening: dict[OpenerChannel, float] = {}
+        self._reaching: dict[OpenerChannel, float] = {}  # as _opening; these wait longer
         self._liveness = Liveness(limits.ping_interval, limits.ping_timeout)
         self._detached_at = 0.0
         self._stream = 0
@@ -99,6 +104,9 @@ class AgentSession:
         """The agent has its welcome: say again what may have been lost with an earlier connection."""
         for number in self._replaced:
             self.send(messages.Replaced(number))
+        for channel in list(self._channels.values()):
+            if channel.cancelling and isinstance(channel, AcceptorChannel):
+                channel.lost("cancelled")  # the abort may be among what was lost: the end says it
         self.ask()
 
     def detach(self) -> None:
@@ -109,10 +117,12 @@ class AgentSession:
         if self._waiting:
             self._pump.loop.call_later(self._limits.away_wait, self._turn_away, list(self._waiting))
 
-    def send(self, message: messages.Message) -> None:
-        """Send on the control connection, if there is one."""
-        if self.control is not None:
-            self.control.send(message)
+    def send(self, message: messages.Message) -> bool:
+        """Send on the control connection; False where there is none."""
+        if self.control is None:
+            return False
+        self.control.send(message)
+        return True
 
     def replaced(self, number: int) -> None:
         """A newer session has tunnel ``number`` now. An agent that does not hear of it would fight back."""
@@ -124,7 +134,7 @@ class AgentSession:
     @property
     def busy(self) -> int:
         """How many channels carry a stream."""
-        return len(self._channels) - len(self._idle)
+        return sum(channel.state is not State.IDLE for channel in self._channels.values())
 
     @property
     def wanting(self) -> bool:
@@ -136,23 +146,39 @@ class AgentSession:
         """Whether the agent may open no further channel."""
         return len(self._channels) >= self._limits.channels_per_session
 
-    def add_channel(self, sock: AnySocket, number: int) -> RelayChannel:
+    def add_channel(self, sock: AnySocket, number: int) -> OpenerChannel:
         """A data channel has come; ``number`` is the agent's. Raises LimitError."""
+        self._make_sure_of_room(number)
+        self._asked = max(0, self._asked - 1)
+        self._arrived = True
+        channel = OpenerChannel(self._pump, sock, number, self)
+        self._channels[number] = channel
+        return channel
+
+    def add_egress_channel(self, sock: AnySocket, number: int) -> AcceptorChannel:
+        """A data channel has come on which the agent opens streams. Raises LimitError."""
+        self._make_sure_of_room(number)
+        channel = AcceptorChannel(self._pump, sock, number, self, client=False)
+        self._channels[number] = channel
+        return channel
+
+    def _make_sure_of_room(self, number: int) -> None:
         if self.full:
             raise LimitError(f"A session has at most {self._limits.channels_per_session} data channels")
         if number in self._channels:
             raise LimitError(f"The session already has a data channel {number}")
-        self._asked = max(0, self._asked - 1)
-        self._arrived = True
-        channel = RelayChannel(self._pump, sock, number, self)
-        self._channels[number] = channel
-        return channel
 
-    def take(self) -> RelayChannel | None:
+    def stream_opened(self, channel: AcceptorChannel, request: messages.Open) -> None:
+        if self._on_egress is not None:
+            self._on_egress(self, channel, request)
+        else:
+            channel.refuse("no_exit", "The relay lends no address of its own")
+
+    def take(self) -> OpenerChannel | None:
         """A free data channel, if there is one now."""
         return self._idle.pop() if self._idle else None
 
-    async def acquire(self) -> RelayChannel:
+    async def acquire(self) -> OpenerChannel:
         """A free data channel, waited for. Raises AgentAwayError or LimitError."""
         while True:
             if self.ended:
@@ -161,17 +187,17 @@ class AgentSession:
             if not channel.closed:  # as it may be since the moment in which it was free
                 return channel
 
-    def _turn_away(self, waiters: list[asyncio.Future[RelayChannel]]) -> None:
+    def _turn_away(self, waiters: list[asyncio.Future[OpenerChannel]]) -> None:
         """They began to wait while the agent was there; now it has been away for long enough."""
         for waiter in waiters:
             if not waiter.done() and not self.attached:
                 self._waiting.remove(waiter)
                 waiter.set_exception(AgentAwayError("The tunnel's agent is not there"))
 
-    async def _next_free(self) -> RelayChannel:
+    async def _next_free(self) -> OpenerChannel:
         if len(self._waiting) >= self._limits.waiting_per_session:
             raise LimitError("Too many visitors wait for this tunnel's agent")
-        waiter: asyncio.Future[RelayChannel] = self._pump.loop.create_future()
+        waiter: asyncio.Future[OpenerChannel] = self._pump.loop.create_future()
         self._waiting.append(waiter)
         self.ask()
         patience = self._limits.channel_wait if self.attached else self._limits.away_wait
@@ -207,14 +233,20 @@ class AgentSession:
 
     def opening(self, channel: SessionStream) -> None:
         """``channel`` waits for the agent's answer."""
-        assert isinstance(channel, RelayChannel)
+        assert isinstance(channel, OpenerChannel)
         self._opening[channel] = self._pump.loop.time() + self._limits.open_timeout
 
-    def channel_answered(self, channel: RelayChannel) -> None:
+    def reaching(self, channel: SessionStream) -> None:
+        """``channel`` waits for an exit, which dials across the internet."""
+        assert isinstance(channel, OpenerChannel)
+        self._reaching[channel] = self._pump.loop.time() + self._limits.exit_timeout
+
+    def channel_answered(self, channel: OpenerChannel) -> None:
         self._opening.pop(channel, None)
+        self._reaching.pop(channel, None)
 
     def channel_free(self, channel: SessionStream) -> None:
-        assert isinstance(channel, RelayChannel)
+        assert isinstance(channel, OpenerChannel)
         if channel.closed:
             return
         while self._waiting:
@@ -224,9 +256,11 @@ class AgentSession:
                 return
         self._idle.append(channel)
 
-    def channel_gone(self, channel: RelayChannel) -> None:
+    def channel_gone(self, channel: Channel) -> None:
         self._channels.pop(channel.number, None)
-        self._opening.pop(channel, None)
+        if not isinstance(channel, OpenerChannel):
+            return
+        self.channel_answered(channel)
         if channel in self._idle:
             self._idle.remove(channel)
         if self._waiting:
@@ -242,12 +276,13 @@ class AgentSession:
 
     def tick(self, now: float, *, liveness: bool) -> None:
         """Look after what waits; called every second, with ``liveness`` four times a ping interval."""
-        while self._opening:
-            channel, deadline = next(iter(self._opening.items()))
-            if deadline > now:
-                break
-            del self._opening[channel]
-            channel.lost("agent_timeout")
+        for waiting in (self._opening, self._reaching):
+            while waiting:
+                channel, deadline = next(iter(waiting.items()))
+                if deadline > now:
+                    break
+                del waiting[channel]
+                channel.lost("agent_timeout")
         if not self.attached and now - self._detached_at > self._limits.resume_window:
             self.end()
             return

@@ -6,17 +6,20 @@ protocols alone: a tunnel made over SSH is a tunnel like any other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.net.stream import Stream, StreamUser
 from tunnelkit.relay.auth import Identity
+from tunnelkit.transport.accept import AcceptedStream
+from tunnelkit.transport.channels import Opened
 from tunnelkit.wire import messages
 
 if TYPE_CHECKING:
     from tunnelkit.relay.registry import RelayTunnel
 
-__all__ = ["AgentAwayError", "Session", "SessionStream"]
+__all__ = ["AgentAwayError", "EgressOpen", "Session", "SessionStream"]
 
 
 class AgentAwayError(TunnelkitError):
@@ -38,8 +41,13 @@ class SessionStream(Stream, Protocol):
     def blocked(self) -> bool:
         """Whether what is sent now would have to wait."""
 
-    def open(self, request: messages.Open, user: StreamUser, payload: bytes = b"") -> None:
-        """Open it for ``user``, with its first bytes if they are there already."""
+    def open(
+        self, request: messages.Open, user: StreamUser, payload: bytes = b"", opened: Opened | None = None
+    ) -> None:
+        """Open it for ``user``, with its first bytes if they are there already.
+
+        ``opened`` is called before the first bytes of the other side come.
+        """
 
 
 class Session(Protocol):
@@ -71,8 +79,8 @@ class Session(Protocol):
     def permits(self, message: messages.Request) -> None:
         """Raise RefusedError where what ``message`` asks for is not for this session."""
 
-    def send(self, message: messages.Message) -> None:
-        """Tell the agent."""
+    def send(self, message: messages.Message) -> bool:
+        """Tell the agent; False where it is not connected."""
 
     def replaced(self, number: int) -> None:
         """A newer session has tunnel ``number`` now."""
@@ -89,6 +97,9 @@ class Session(Protocol):
     def opening(self, channel: SessionStream) -> None:
         """``channel`` is about to wait for the agent's answer."""
 
+    def reaching(self, channel: SessionStream) -> None:
+        """``channel`` is about to wait for an exit, which dials across the internet."""
+
     def channel_free(self, channel: SessionStream) -> None:
         """Give back a stream that was not opened."""
 
@@ -97,3 +108,7 @@ class Session(Protocol):
 
     def end(self, code: str = "agent_away") -> None:
         """End the session with all its streams."""
+
+
+EgressOpen = Callable[[Session, AcceptedStream, messages.Open], None]
+"""Takes a stream that the other end of a session opens itself, to leave by the relay."""

@@ -101,6 +101,7 @@ class AgentClient:
                 ping_interval=limits.ping_interval,
                 ping_timeout=limits.ping_timeout,
                 max_channels=limits.channels_per_session,
+                egress=True,
             )
         )
 

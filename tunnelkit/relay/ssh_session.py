@@ -17,6 +17,7 @@ from tunnelkit.relay.auth import Identity
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import RelayTunnel
 from tunnelkit.relay.sessions import AgentAwayError, SessionStream
+from tunnelkit.transport.channels import Opened
 from tunnelkit.transport.ssh import SshConnection, SshServer
 from tunnelkit.transport.ssh_channel import WINDOW
 from tunnelkit.transport.ssh_stream import RelayStream
@@ -60,22 +61,31 @@ class Client(Protocol):
 class Stream(RelayStream):
     """A stream of this session; ``number`` is its channel, ``request`` what it was opened for."""
 
-    __slots__ = ("_session", "request")
+    __slots__ = ("_opened", "_session", "request")
 
     request: messages.Open
+    _opened: Opened | None
 
     def __init__(self, session: SshSession, connection: SshConnection) -> None:
         answered, gone = session.channel_answered, session.channel_gone
         super().__init__(session.pump, connection, session.next_window, answered, gone)
         self._session = session
 
-    def open(self, request: messages.Open, user: StreamUser, payload: bytes = b"") -> None:
+    def open(
+        self, request: messages.Open, user: StreamUser, payload: bytes = b"", opened: Opened | None = None
+    ) -> None:
+        self._opened = opened
         self.use(user)
         self.request = request
         first = self._session.client.open(self, request) + payload
         self._session.started.add(self)
         if first:
             self.send(first)
+
+    def confirmed(self, source: str) -> None:
+        super().confirmed(source)
+        if self._opened is not None:
+            self._opened(source)
 
     def give_back(self) -> None:
         """It was not opened after all."""
@@ -108,6 +118,7 @@ class SshSession:
         self._on_gone = on_gone
         self._streams: set[Stream] = set()
         self._opening: dict[Stream, float] = {}
+        self._reaching: dict[Stream, float] = {}  # as _opening; these wait longer
         self._stream = 0
         self._silent = 0
         self._quiet = CHECKS - 1
@@ -150,17 +161,19 @@ class SshSession:
 
     def permits(self, message: messages.Request) -> None:
         rules = self.connection.rules
-        host, port = (message.name, 80) if message.kind == "http" else ("", message.port)
-        if not rules.permits(host, port):
-            what = f"name {message.name!r}" if message.kind == "http" else f"port {message.port}"
+        host = "" if message.kind == "tcp" else message.name
+        if not rules.permits(host, 80 if message.kind == "http" else message.port):
+            what = f"port {message.port}" if message.kind == "tcp" else f"name {host!r}"
             raise RefusedError(
                 f"This key may not listen at {what}" if rules.forwarding else "This key may not listen",
                 hint="Ask the relay's operator about permitlisten and restrict in authorized_keys",
             )
 
-    def send(self, message: messages.Message) -> None:
-        if not self.ended:
-            self.client.tell(message)
+    def send(self, message: messages.Message) -> bool:
+        if self.ended:
+            return False
+        self.client.tell(message)
+        return True
 
     def replaced(self, number: int) -> None:
         self.send(messages.Replaced(number))
@@ -194,6 +207,10 @@ class SshSession:
         assert isinstance(channel, Stream)
         self._opening[channel] = self.pump.loop.time() + self._limits.open_timeout
 
+    def reaching(self, channel: SessionStream) -> None:
+        assert isinstance(channel, Stream)
+        self._reaching[channel] = self.pump.loop.time() + self._limits.exit_timeout
+
     def channel_free(self, channel: SessionStream) -> None:
         assert isinstance(channel, Stream)
         channel.give_back()
@@ -202,12 +219,14 @@ class SshSession:
         """The client has answered an opening."""
         assert isinstance(stream, Stream)
         self._opening.pop(stream, None)
+        self._reaching.pop(stream, None)
 
     def channel_gone(self, stream: RelayStream) -> None:
         """A channel's number is free."""
         assert isinstance(stream, Stream)
         self._streams.discard(stream)
         self._opening.pop(stream, None)
+        self._reaching.pop(stream, None)
         if stream in self.started:
             self.started.discard(stream)
             self.client.closed(stream)
@@ -215,12 +234,13 @@ class SshSession:
     # --- time -----------------------------------------------------------------------------------
 
     def tick(self, now: float, *, liveness: bool) -> None:
-        while self._opening:
-            stream, deadline = next(iter(self._opening.items()))
-            if deadline > now:
-                break
-            del self._opening[stream]
-            self.client.unanswered(stream)
+        for waiting in (self._opening, self._reaching):
+            while waiting:
+                stream, deadline = next(iter(waiting.items()))
+                if deadline > now:
+                    break
+                del waiting[stream]
+                self.client.unanswered(stream)
         latest = now - self._limits.stall_timeout
         for stream in list(self._streams):
             if 0 < stream.stalled_since < latest:

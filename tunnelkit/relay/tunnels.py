@@ -12,6 +12,7 @@ from itertools import chain
 
 from tunnelkit.errors import (
     AddressInUseError,
+    ExitNotAllowedError,
     InvalidNameError,
     LimitError,
     PortNotAllowedError,
@@ -21,6 +22,7 @@ from tunnelkit.errors import (
 )
 from tunnelkit.net.listen import Listener, bind
 from tunnelkit.net.pump import Pump
+from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
@@ -30,7 +32,7 @@ from tunnelkit.relay.sessions import Session
 from tunnelkit.wire import messages
 from tunnelkit.wire.address import parse_port, tunnel_name
 
-__all__ = ["Public", "Tunnels"]
+__all__ = ["Public", "Tunnels", "Ways"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -57,6 +59,15 @@ class Public:
     """Where the relay's first listener is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where what comes by a tunnel passes through."""
+
+    http: HttpIngress
+    tcp: TcpIngress
+    egress: Egress
+
+
 class Tunnels:
     """What agents ask for."""
 
@@ -66,17 +77,16 @@ class Tunnels:
         registry: Registry,
         limits: Limits,
         public: Public,
-        *,
-        http: HttpIngress,
-        tcp: TcpIngress,
+        ways: Ways,
         prober: Prober,
     ) -> None:
         self._pump = pump
         self._registry = registry
         self._limits = limits
         self.public = public
-        self._http = http
-        self._tcp = tcp
+        self._http = ways.http
+        self._tcp = ways.tcp
+        self._egress = ways.egress
         self._prober = prober
         self._main_address = public.main_address
 
@@ -111,7 +121,8 @@ class Tunnels:
         if tunnel.took_over:
             tunnel.took_over = False
             yield "took_over", "It was another session's of this agent, which has been stopped"
-        if message.name and not self.public.domain and not tunnel.announced:
+        nameless = message.kind == "http" and not self.public.domain
+        if message.name and nameless and not tunnel.announced:
             yield "name_unused", "The relay has no domain: the address is a port, and the name not part of it"
         tunnel.announced = True
 
@@ -122,6 +133,8 @@ class Tunnels:
             raise RefusedError("The session is over")
         session.permits(message)
         try:
+            if message.kind == "exit":
+                return await self._open_exit(session, message)
             if message.kind == "http":
                 tunnel = await self._open_http(session, message)
             else:
@@ -158,6 +171,21 @@ class Tunnels:
             tunnel.host, tunnel.port = self.public.host, tunnel.listener.port
         where = tunnel.host if tunnel.port == 80 else f"{tunnel.host}:{tunnel.port}"
         tunnel.url = f"http://{where}"
+        return tunnel
+
+    async def _open_exit(self, session: Session, message: messages.Request) -> RelayTunnel:
+        """An exit has no public address, and nothing to probe: whoever leaves by it asks here."""
+        name = tunnel_name(message.name) if message.name else _random_name()
+        identity = session.identity
+        if identity.anonymous:
+            raise ExitNotAllowedError("Offering an exit needs a token")
+        if not identity.rights.may_offer(name):
+            raise ExitNotAllowedError(f"This token may not offer an exit of the name {name!r}")
+        zone = tunnel_name(message.zone) if message.zone else ""
+        tunnel = RelayTunnel(("exit", name), message.id, session, zone=zone, url=f"exit:{name}")
+        await self._claim(tunnel)
+        self._egress.add(tunnel)
+        tunnel.up = True
         return tunnel
 
     async def _open_tcp(self, session: Session, message: messages.Request) -> RelayTunnel:
@@ -240,6 +268,8 @@ class Tunnels:
         tunnel.closed = True
         if tunnel.listener is not None:
             tunnel.listener.close()
+        if tunnel.key[0] == "exit":
+            self._egress.remove(tunnel)
         if tunnel.session.tunnels.get(tunnel.number) is tunnel:
             del tunnel.session.tunnels[tunnel.number]
         for upstream in list(tunnel.upstreams):
@@ -248,7 +278,7 @@ class Tunnels:
 
 
 def _name(tunnel: RelayTunnel) -> str:
-    return tunnel.name if tunnel.key[0] == "http" else ""
+    return "" if tunnel.key[0] == "tcp" else tunnel.name
 
 
 def _random_name() -> str:

@@ -1,14 +1,16 @@
 """Data channels: one connection that carries one stream at a time, and is used again.
 
-The relay's and the agent's side of the state machine in :mod:`tunnelkit.wire.channel`. Whoever uses
-a stream sees a channel as a :class:`~tunnelkit.net.stream.Stream`; the session that owns the channel
-implements :class:`RelayOwner` or :class:`AgentOwner`.
+The two sides of the state machine in :mod:`tunnelkit.wire.channel`: who opens streams and who accepts
+them, whichever of the two is the WebSocket's client. Whoever uses a stream sees a channel as a
+:class:`~tunnelkit.net.stream.Stream`; the session that owns the channel implements
+:class:`OpenerOwner` or :class:`AcceptorOwner`.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from tunnelkit.errors import ProtocolError
@@ -16,12 +18,13 @@ from tunnelkit.net.framed import Framed
 from tunnelkit.net.pump import Join, Pump
 from tunnelkit.net.sockets import AnySocket
 from tunnelkit.net.stream import StreamUser
+from tunnelkit.net.stream_join import Half
 from tunnelkit.transport.websocket import apply_mask
 from tunnelkit.wire import messages
-from tunnelkit.wire.channel import AGENT_MAY_SEND, RELAY_MAY_SEND, Event, State, advance
+from tunnelkit.wire.channel import ACCEPTOR_MAY_SEND, OPENER_MAY_SEND, Event, State, advance
 from tunnelkit.wire.frames import Opcode, frame
 
-__all__ = ["AgentChannel", "AgentOwner", "Channel", "RelayChannel", "RelayOwner"]
+__all__ = ["AcceptorChannel", "AcceptorOwner", "Channel", "OpenerChannel", "OpenerOwner"]
 
 log = logging.getLogger("tunnelkit")
 
@@ -86,7 +89,7 @@ class Channel(Framed):
     def use(self, user: StreamUser) -> None:
         """From now on ``user`` is called back."""
         self.user = user
-        self.spliced = user if isinstance(user, Join) else None
+        self.spliced = user if isinstance(user, Join | Half) else None
 
     def _dismiss(self, user: StreamUser = NOBODY) -> StreamUser:
         """Let go of the current user, and return it."""
@@ -132,38 +135,58 @@ class Channel(Framed):
         """The channel is not the session's any more."""
 
 
-class RelayOwner(Protocol):
-    """The relay's session."""
+class OpenerOwner(Protocol):
+    """The session of a side that opens streams."""
 
-    def channel_answered(self, channel: RelayChannel) -> None:
-        """The agent has answered an ``open``."""
+    def channel_answered(self, channel: OpenerChannel) -> None:
+        """The acceptor has answered an ``open``."""
 
-    def channel_free(self, channel: RelayChannel) -> None:
+    def channel_free(self, channel: OpenerChannel) -> None:
         """The channel carries no stream any more."""
 
-    def channel_gone(self, channel: RelayChannel) -> None:
+    def channel_gone(self, channel: OpenerChannel) -> None:
         """The channel has ended."""
 
-    def send(self, message: messages.Message) -> None:
-        """Send on the control connection."""
+    def send(self, message: messages.Message) -> bool:
+        """Send on the control connection; False where there is none."""
 
 
-class RelayChannel(Channel):
-    """A data channel as the relay has it."""
+Opened = Callable[[str], None]
+"""Told that the acceptor has taken a stream, and the address it left from if it was told to leave."""
 
-    __slots__ = ("_busy", "idle_since", "owner", "retiring")
 
-    def __init__(self, pump: Pump, sock: AnySocket, number: int, owner: RelayOwner) -> None:
-        super().__init__(pump, sock, number, client=False)
+class OpenerChannel(Channel):
+    """A data channel as the side has it that opens its streams: a relay, or an agent's egress."""
+
+    __slots__ = ("_busy", "_opened", "idle_since", "owner", "retiring")
+
+    def __init__(
+        self,
+        pump: Pump,
+        sock: AnySocket,
+        number: int,
+        owner: OpenerOwner,
+        *,
+        client: bool = False,
+        random_mask: bool = False,
+    ) -> None:
+        super().__init__(pump, sock, number, client=client, random_mask=random_mask)
         self.owner = owner
         self.retiring = False
         self.idle_since = pump.loop.time()
         self._busy = False  # the user has not finished yet
+        self._opened: Opened | None = None
 
-    def open(self, request: messages.Open, user: StreamUser, payload: bytes = b"") -> None:
-        """Open a stream, for ``user``, with its first bytes if they are there already."""
+    def open(
+        self, request: messages.Open, user: StreamUser, payload: bytes = b"", opened: Opened | None = None
+    ) -> None:
+        """Open a stream, for ``user``, with its first bytes if they are there already.
+
+        ``opened`` is called before the first bytes of the other side come.
+        """
         self._begin(request.stream)
         self._busy = True
+        self._opened = opened
         self.use(user)
         if payload:
             self.bytes_sent = len(payload)
@@ -174,15 +197,15 @@ class RelayChannel(Channel):
     def text(self, data: bytes) -> None:
         message = messages.decode_channel(data)
         if isinstance(message, messages.End):
-            if self.state not in AGENT_MAY_SEND:
+            if self.state not in ACCEPTOR_MAY_SEND:
                 raise ProtocolError("An end out of order")
-            self._peer_ended(Event.AGENT_END, message.bytes)
+            self._peer_ended(Event.ACCEPTOR_END, message.bytes)
         elif isinstance(message, messages.Retire):
             self.retiring = True
             if self.state is State.IDLE and not self._busy:
                 self.lost("closed")
         elif message is None:
-            pass  # from a newer agent
+            pass  # from a newer acceptor
         elif isinstance(message, messages.Open) or message.stream != self.stream:
             raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
         elif isinstance(message, messages.Ready):
@@ -191,12 +214,14 @@ class RelayChannel(Channel):
         elif isinstance(message, messages.Opened):
             self.state = advance(self.state, Event.OPENED)
             self._answered()
+            if self._opened is not None and not self.cancelling:
+                self._opened(message.source)
         else:
             self._refused(message)
 
     def _answered(self) -> None:
         if self.bytes_received:
-            raise ProtocolError("Payload before the agent had taken the stream")
+            raise ProtocolError("Payload before the acceptor had taken the stream")
         self.owner.channel_answered(self)
 
     def _refused(self, message: messages.Error) -> None:
@@ -209,7 +234,7 @@ class RelayChannel(Channel):
         user.refused(message.code, message.what)
 
     def _end(self) -> None:
-        self.state = advance(self.state, Event.RELAY_END)
+        self.state = advance(self.state, Event.OPENER_END)
         self.send_text(_encode(messages.End(self.bytes_sent)))
 
     def end(self, *, delivered: bool) -> None:
@@ -235,7 +260,7 @@ class RelayChannel(Channel):
 
     def lost(self, code: str, error: ProtocolError | None = None) -> None:
         opening = self.state in (State.OPENING, State.OPENING_ENDED)
-        unanswered = opening and not self.cancelling  # an agent that cancels has taken the stream
+        unanswered = opening and not self.cancelling  # an acceptor that cancels has taken the stream
         super().lost("unanswered" if unanswered else code, error)
 
     def cancel(self, code: str) -> None:
@@ -248,28 +273,35 @@ class RelayChannel(Channel):
         self.owner.channel_gone(self)
 
 
-class AgentOwner(Protocol):
-    """The agent's session."""
+class AcceptorOwner(Protocol):
+    """The session of a side that accepts streams."""
 
-    def stream_opened(self, channel: AgentChannel, request: messages.Open) -> None:
+    def stream_opened(self, channel: AcceptorChannel, request: messages.Open) -> None:
         """A visitor: dial the service, then ``accept`` or ``refuse``."""
 
-    def channel_gone(self, channel: AgentChannel) -> None:
+    def channel_gone(self, channel: AcceptorChannel) -> None:
         """The channel has ended."""
 
     def send(self, message: messages.Message) -> bool:
         """Send on the control connection; False where there is none."""
 
 
-class AgentChannel(Channel):
-    """A data channel as the agent has it."""
+class AcceptorChannel(Channel):
+    """A data channel as the side has it that accepts its streams: an agent, or a relay's egress."""
 
     __slots__ = ("owner",)
 
     def __init__(
-        self, pump: Pump, sock: AnySocket, number: int, owner: AgentOwner, *, random_mask: bool
+        self,
+        pump: Pump,
+        sock: AnySocket,
+        number: int,
+        owner: AcceptorOwner,
+        *,
+        client: bool = True,
+        random_mask: bool = False,
     ) -> None:
-        super().__init__(pump, sock, number, client=True, random_mask=random_mask)
+        super().__init__(pump, sock, number, client=client, random_mask=random_mask)
         self.owner = owner
 
     def text(self, data: bytes) -> None:
@@ -279,13 +311,13 @@ class AgentChannel(Channel):
                 self._begin(message.stream)
                 self.owner.stream_opened(self, message)
             case messages.End():
-                if self.state not in RELAY_MAY_SEND:
+                if self.state not in OPENER_MAY_SEND:
                     raise ProtocolError("An end out of order")
-                self._peer_ended(Event.RELAY_END, message.bytes)
+                self._peer_ended(Event.OPENER_END, message.bytes)
                 if self.user is DISCARD and self.state is State.ENDED and not self.cancelling:
                     self._ready()
             case None:
-                pass  # from a newer relay
+                pass  # from a newer opener
             case _:
                 raise ProtocolError(f"A {type(message).__name__.lower()} message out of order")
 
@@ -294,6 +326,12 @@ class AgentChannel(Channel):
         self.state = advance(self.state, Event.OPENED)
         # The service's first bytes usually follow at once: one segment for both.
         self.send_soon(_encode(messages.Opened(self.stream)))
+
+    def accept_egress(self, source: str) -> None:
+        """As :meth:`accept`, of a destination that was left for from ``source``."""
+        self.state = advance(self.state, Event.OPENED)
+        # The opener is waited for: its client sends nothing before it knows.
+        self.send_text(_encode(messages.Opened(self.stream, source)))
 
     def refuse(self, code: str, what: str) -> None:
         """The service could not be reached."""
@@ -305,7 +343,7 @@ class AgentChannel(Channel):
             self._ready()
 
     def end(self, *, delivered: bool) -> None:
-        self.state = advance(self.state, Event.AGENT_END)
+        self.state = advance(self.state, Event.ACCEPTOR_END)
         text = _encode(messages.End(self.bytes_sent))
         if delivered:
             self._idle()
@@ -327,7 +365,7 @@ class AgentChannel(Channel):
         self.resume()
 
     def cancel(self, code: str) -> None:
-        """Abort the stream; what was sent before still goes out, and the relay closes the channel.
+        """Abort the stream; what was sent before still goes out, and the opener closes the channel.
 
         Without a control connection, the channel's end has to say it.
         """

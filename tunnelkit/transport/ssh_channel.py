@@ -25,9 +25,10 @@ from asyncssh.packet import SSHPacket, String, UInt32
 from tunnelkit.net.pipes import Pipe
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.stream import StreamUser
+from tunnelkit.transport.ssh_answers import opened_source, refusal
 from tunnelkit.transport.ssh_congestion import ChannelHost
 
-__all__ = ["SUBSYSTEM", "WINDOW", "SshStream", "refusal", "refusal_text"]
+__all__ = ["SUBSYSTEM", "WINDOW", "SshStream"]
 
 SUBSYSTEM = "tunnelkit.v1"
 """The subsystem of a control connection, and the version of the protocol."""
@@ -69,19 +70,6 @@ class _Nobody:
 
 
 NOBODY = _Nobody()
-
-
-def refusal_text(code: str, what: str) -> str:
-    """What a refused stream says in its open failure."""
-    return f"{code} {what}"
-
-
-def refusal(description: str) -> tuple[str, str]:
-    """Code and words of an open failure; what is none of ours is ``service_refused``."""
-    code, space, what = description.partition(" ")
-    if space and code.isascii() and code.replace("_", "").isalpha() and "_" in code and len(code) < 64:
-        return code, what
-    return "service_refused", description
 
 
 class SshStream:
@@ -187,7 +175,7 @@ class SshStream:
         self._established(send_chan, send_window, send_pktsize)
         self.opened = True
         if not self._abandoned:
-            self.answered()
+            self.confirmed(opened_source(packet))
         self.flush()
 
     def process_open_failure(self, code: int, reason: str, lang: str) -> None:
@@ -200,6 +188,10 @@ class SshStream:
             self.answered()
             self.closed = True
             self._dismiss().refused(*refusal(reason))
+
+    def confirmed(self, source: str) -> None:
+        """The peer has opened the channel, and says from where it left, if it did (:func:`opened_text`)."""
+        self.answered()
 
     def answered(self) -> None:
         """The peer has answered the opening."""

@@ -22,11 +22,11 @@ from asyncssh.packet import SSHPacket, String, UInt32
 
 from tunnelkit import errors
 from tunnelkit.net.pump import Pump
+from tunnelkit.transport.ssh_answers import opened_text, refusal_text
 from tunnelkit.transport.ssh_channel import (
     PACKET_SIZE,
     SUBSYSTEM,
     SshStream,
-    refusal_text,
 )
 from tunnelkit.transport.ssh_congestion import HIGH_WATER, LOW_WATER, Congestion
 from tunnelkit.wire.address import Endpoint
@@ -87,10 +87,17 @@ class SshClientStream(SshStream):
 
     def accept(self) -> None:
         """The service is there: payload may flow."""
+        self._accept()
+
+    def accept_egress(self, source: str) -> None:
+        """As :meth:`accept`, of a destination that was left for from ``source``."""
+        self._accept(opened_text(source))
+
+    def _accept(self, *said: bytes) -> None:
         if not self.closed:
             self.opened = True
             self._connection.send_channel_open_confirmation(
-                self._peer, self.number, self._recv_window, PACKET_SIZE
+                self._peer, self.number, self._recv_window, PACKET_SIZE, *said
             )
 
     def refuse(self, code: str, what: str) -> None:

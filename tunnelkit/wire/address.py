@@ -16,19 +16,17 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from tunnelkit.errors import InvalidNameError, InvalidPortError, InvalidTargetError
+from tunnelkit.wire.address_class import IpAddress, own_class, plain
 
 __all__ = [
-    "ADDRESS_CLASSES",
     "Endpoint",
     "IpAddress",
-    "address_class",
     "ip_address",
     "is_loopback",
+    "normal_host",
     "parse_address",
     "parse_listen",
     "parse_port",
@@ -38,11 +36,11 @@ __all__ = [
     "tunnel_name",
 ]
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 MAX_UNIX_PATH = 103
 """Bytes in the path of an AF_UNIX socket: macOS's limit; Linux has 107 (``unix(7)``)."""
+
+MAX_HOST = 253
+"""Characters of a host name, which has 255 bytes in the DNS (RFC 1035 §2.3.4)."""
 
 MAX_SHOWN = 80
 """Characters of a wrong value that an error shows."""
@@ -133,7 +131,7 @@ def _is_name_or_ipv4(host: str) -> bool:
     labels = host.removesuffix(".").split(".")
     if _NUMERIC.fullmatch(labels[-1]):
         return isinstance(ip_address(host), ipaddress.IPv4Address)
-    return len(host) <= 253 and all(map(_LABEL.fullmatch, labels))
+    return len(host) <= MAX_HOST and all(map(_LABEL.fullmatch, labels))
 
 
 def _is_ipv6(host: str) -> bool:
@@ -150,6 +148,8 @@ def _host_hint(authority: str) -> str | None:
 
 def ip_address(host: str) -> IpAddress | None:
     """The address that ``host`` is: dotted decimal, or IPv6 without brackets. None for a name."""
+    if ":" not in host and not host[-1:].isdigit():
+        return None  # as nearly all names are told, without the price of an exception
     _, percent, zone = host.partition("%")
     if percent and not _ZONE.fullmatch(zone):
         return None
@@ -157,6 +157,43 @@ def ip_address(host: str) -> IpAddress | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def normal_host(host: str) -> str:
+    """The one spelling of a host that somebody else asks for: what rules judge, and what is dialled.
+
+    An address in its usual form (an IPv4 one that is mapped into IPv6 becomes plain IPv4), or a name
+    in lower case, in ASCII (IDNA, UTS 46) and without a dot at its end. Brackets around IPv6 are
+    removed. :class:`InvalidTargetError` for all else, IPv4 in disguise (``127.1``, ``0x7f000001``)
+    and zones of link-local addresses among it.
+    """
+    if not host.isascii():
+        host = _in_ascii(host)
+    if host.startswith("["):
+        host, bracket, rest = host[1:].partition("]")
+        address = ip_address(host) if bracket and not rest and _is_ipv6(host) else None
+    else:
+        address = ip_address(host.removesuffix("."))
+        if address is None and _is_name_or_ipv4(host):
+            return host.lower().removesuffix(".")
+    if address is None or "%" in host:
+        raise InvalidTargetError(f"Not a host: {_shown(host)}", hint=_HOST_HINT)
+    return str(plain(address))
+
+
+_HOST_HINT = "Give a name, four decimal numbers, or an IPv6 address"
+
+
+def _in_ascii(host: str) -> str:
+    """``host`` as the DNS has it (RFC 5890), read as browsers do (UTS 46)."""
+    import idna  # its tables are large, and few need them
+
+    try:
+        if len(host) <= MAX_HOST:  # what is longer is not worth the work
+            return idna.encode(host, uts46=True).decode()
+    except UnicodeError:
+        pass
+    raise InvalidTargetError(f"Not a host: {_shown(host)}", hint=_HOST_HINT)
 
 
 # --- targets and listeners ----------------------------------------------------------------------
@@ -277,38 +314,12 @@ def tunnel_name(text: str) -> str:
     return name
 
 
-# --- classes of addresses -----------------------------------------------------------------------
-
-
-def _networks(*texts: str) -> tuple[IpNetwork, ...]:
-    return tuple(map(ipaddress.ip_network, texts))
-
-
-ADDRESS_CLASSES: Mapping[str, Iterable[IpNetwork]] = MappingProxyType(
-    {
-        "loopback": _networks("127.0.0.0/8", "::1/128"),
-    }
-)
-"""What an address is for, by the first class that holds it. A table, since the opinions of
-``ipaddress`` vary by version: to some, ``::ffff:127.0.0.1`` is not loopback."""
-
-
-def address_class(address: IpAddress) -> str | None:
-    """The class of ``address``, once it is no longer mapped into IPv6; None where it has none."""
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
-    for name, networks in ADDRESS_CLASSES.items():
-        if any(address in network for network in networks):
-            return name
-    return None
-
-
 def is_loopback(host: str) -> bool:
     """Whether ``host`` can only be this machine: a loopback address, or the name ``localhost``."""
     address = ip_address(host)
     if address is None:
         return host.lower().removesuffix(".") == "localhost"
-    return address_class(address) == "loopback"
+    return own_class(plain(address)) == "loopback"
 
 
 def _shown(value: object) -> str:

@@ -1,9 +1,10 @@
 """The data channel's state machine: one transition table, the same on both sides.
 
-A data channel carries one stream at a time and is used again. Each side keeps a :class:`State` and
-advances it by the events it sends and receives; ``docs/protocol.md`` draws the table. Events of the
-two sides may cross on the way, so every order in which they can be seen has its transition here,
-and an event without one is a protocol error that ends the channel.
+A data channel carries one stream at a time and is used again. One side of it opens the streams, the
+other accepts them: the relay opens for visitors of tunnels, an agent for what leaves by the relay. Each
+side keeps a :class:`State` and advances it by the events it sends and receives; ``docs/protocol.md``
+draws the table. Events of the two sides may cross on the way, so every order in which they can be seen
+has its transition here, and an event without one is a protocol error that ends the channel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from enum import Enum, auto
 
 from tunnelkit.errors import ProtocolError
 
-__all__ = ["AGENT_MAY_SEND", "RELAY_MAY_SEND", "TRANSITIONS", "Event", "State", "advance"]
+__all__ = ["ACCEPTOR_MAY_SEND", "OPENER_MAY_SEND", "TRANSITIONS", "Event", "State", "advance"]
 
 
 class State(Enum):
@@ -21,31 +22,31 @@ class State(Enum):
     IDLE = auto()
     """Free: no stream."""
     OPENING = auto()
-    """The relay has opened a stream; the agent has not answered."""
+    """The opener has opened a stream; the acceptor has not answered."""
     OPENING_ENDED = auto()
-    """As OPENING, and the relay's direction has already ended."""
+    """As OPENING, and the opener's direction has already ended."""
     OPEN = auto()
     """Both directions carry payload."""
-    RELAY_ENDED = auto()
-    """The relay's direction (the visitor's bytes) has ended."""
-    AGENT_ENDED = auto()
-    """The agent's direction (the service's bytes) has ended."""
+    OPENER_ENDED = auto()
+    """The opener's direction (the visitor's bytes) has ended."""
+    ACCEPTOR_ENDED = auto()
+    """The acceptor's direction (the service's bytes) has ended."""
     REFUSED = auto()
-    """The agent could not reach the service; the relay's direction has not ended yet."""
+    """The acceptor could not reach the service; the opener's direction has not ended yet."""
     ENDED = auto()
-    """Both directions have ended; the agent still delivers to the service."""
+    """Both directions have ended; the acceptor still delivers to the service."""
 
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python function
 
 
 class Event(Enum):
-    """What advances a channel. All but the data itself, which :data:`RELAY_MAY_SEND` governs."""
+    """What advances a channel. All but the data itself, which :data:`OPENER_MAY_SEND` governs."""
 
     OPEN = auto()
     OPENED = auto()
     ERROR = auto()
-    RELAY_END = auto()
-    AGENT_END = auto()
+    OPENER_END = auto()
+    ACCEPTOR_END = auto()
     READY = auto()
 
     __hash__ = object.__hash__
@@ -55,22 +56,22 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.IDLE, Event.OPEN): State.OPENING,
     (State.OPENING, Event.OPENED): State.OPEN,
     (State.OPENING, Event.ERROR): State.REFUSED,
-    (State.OPENING, Event.RELAY_END): State.OPENING_ENDED,
-    (State.OPENING_ENDED, Event.OPENED): State.RELAY_ENDED,
+    (State.OPENING, Event.OPENER_END): State.OPENING_ENDED,
+    (State.OPENING_ENDED, Event.OPENED): State.OPENER_ENDED,
     (State.OPENING_ENDED, Event.ERROR): State.ENDED,
-    (State.OPEN, Event.RELAY_END): State.RELAY_ENDED,
-    (State.OPEN, Event.AGENT_END): State.AGENT_ENDED,
-    (State.RELAY_ENDED, Event.AGENT_END): State.ENDED,
-    (State.AGENT_ENDED, Event.RELAY_END): State.ENDED,
-    (State.REFUSED, Event.RELAY_END): State.ENDED,
+    (State.OPEN, Event.OPENER_END): State.OPENER_ENDED,
+    (State.OPEN, Event.ACCEPTOR_END): State.ACCEPTOR_ENDED,
+    (State.OPENER_ENDED, Event.ACCEPTOR_END): State.ENDED,
+    (State.ACCEPTOR_ENDED, Event.OPENER_END): State.ENDED,
+    (State.REFUSED, Event.OPENER_END): State.ENDED,
     (State.ENDED, Event.READY): State.IDLE,
 }
 
-RELAY_MAY_SEND = frozenset({State.OPENING, State.OPEN, State.AGENT_ENDED, State.REFUSED})
-"""States in which payload from the relay is in order (in REFUSED it was already under way)."""
+OPENER_MAY_SEND = frozenset({State.OPENING, State.OPEN, State.ACCEPTOR_ENDED, State.REFUSED})
+"""States in which payload from the opener is in order (in REFUSED it was already under way)."""
 
-AGENT_MAY_SEND = frozenset({State.OPEN, State.RELAY_ENDED})
-"""States in which payload from the agent is in order."""
+ACCEPTOR_MAY_SEND = frozenset({State.OPEN, State.OPENER_ENDED})
+"""States in which payload from the acceptor is in order."""
 
 
 def advance(state: State, event: Event) -> State:

@@ -58,6 +58,7 @@ __all__ = [
     "forwarded_block",
     "parse_request",
     "parse_response",
+    "read_host",
 ]
 
 MAX_HOST: Final = len(" ") + 253 + len(".:65535")
@@ -200,7 +201,7 @@ def parse_request(head: bytes, previous: RequestHead | None = None) -> RequestHe
     method, target, version = _request_line(start)
     host, host_name = b"", ""
     if b"host" in found:
-        host, host_name = _host(found.pop(b"host"))
+        host, host_name = read_host(found.pop(b"host"))
     elif version:
         raise HeadError("no Host")
     if target[0] != _SLASH:
@@ -308,7 +309,7 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
 
 
 @lru_cache(HOSTS)
-def _host(value: bytes) -> tuple[bytes, str]:
+def read_host(value: bytes) -> tuple[bytes, str]:
     """``host`` and ``host_name``, stricter than RFC 3986: no escapes, no empty label or port."""
     host = value.strip().lower()
     match = _HOST.fullmatch(host)

@@ -20,6 +20,7 @@ from tunnelkit.errors import ProtocolError
 __all__ = [
     "CHANNEL_PATH",
     "CONTROL_PATH",
+    "EGRESS_PATH",
     "MAX_MESSAGE",
     "PROTOCOL",
     "SESSION_HEADER",
@@ -48,6 +49,7 @@ __all__ = [
     "decode_control_to_agent",
     "decode_control_to_relay",
     "encode",
+    "plain_text",
 ]
 
 PROTOCOL = "tunnelkit.v1"
@@ -55,6 +57,9 @@ PROTOCOL = "tunnelkit.v1"
 
 CONTROL_PATH = "/_tunnelkit/v1/control"
 CHANNEL_PATH = "/_tunnelkit/v1/channel"
+"""Data channels on which the relay opens streams, for visitors and towards exits."""
+EGRESS_PATH = "/_tunnelkit/v1/egress"
+"""Data channels on which the agent opens streams, for what leaves by the relay."""
 SESSION_HEADER = "X-Tunnelkit-Session"
 """``<session>:<secret>:<channel>``, by which a channel's handshake proves its session."""
 
@@ -81,15 +86,17 @@ class Hello(Message, frozen=True, tag="hello"):
 class Request(Message, frozen=True, tag="request"):
     """Asks for a tunnel. ``id`` is the agent's own; empty ``name`` or ``port`` 0: the relay chooses.
 
-    ``host_header`` is what the service sees as Host (empty: the visitor's own).
+    ``host_header`` is what the service sees as Host (empty: the visitor's own). ``exit`` offers the
+    agent's machine as one, also by ``zone``; only where ``welcome.egress`` says that it is understood.
     """
 
     id: int
-    kind: Literal["http", "tcp"]
+    kind: Literal["http", "tcp", "exit"]
     name: str = ""
     port: int = 0
     host_header: str = ""
     ingress_address: bool = False
+    zone: str = ""
 
 
 class Close(Message, frozen=True, tag="close"):
@@ -102,7 +109,10 @@ class Close(Message, frozen=True, tag="close"):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Answers ``hello``. ``resumed``: channels and tunnels of the named session are still there."""
+    """Answers ``hello``. ``resumed``: channels and tunnels of the named session are still there.
+
+    ``egress``: the relay knows exits and channels at :data:`EGRESS_PATH`.
+    """
 
     session: str
     secret: str
@@ -111,6 +121,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     max_channels: int = 4096
+    egress: bool = False
 
 
 class Tunnel(Message, frozen=True, tag="tunnel"):
@@ -173,23 +184,33 @@ class Cancel(Message, frozen=True, tag="cancel"):
 
 
 class Open(Message, frozen=True, tag="open"):
-    """Relay: a visitor for tunnel ``tunnel``. With ``probe``, the agent answers that text itself."""
+    """Opener: a visitor for tunnel ``tunnel``. With ``probe``, the acceptor answers that text itself.
+
+    With ``target`` (``host:port``), a connection is to leave for there: on an egress channel
+    (``tunnel`` 0) by the ``exit`` of that name, ``zone:NAME`` or, empty, from the relay's own
+    addresses; otherwise from the agent whose exit ``tunnel`` is. ``visitor`` tells its users apart, so
+    that each keeps its address; ``rules`` hold in addition to the exit's own, first match wins.
+    """
 
     stream: int
     tunnel: int
     visitor: str
     ingress: str = ""
     probe: str = ""
+    target: str = ""
+    exit: str = ""
+    rules: tuple[str, ...] = ()
 
 
 class Opened(Message, frozen=True, tag="opened"):
-    """Agent: the service accepted."""
+    """Acceptor: the service accepted. ``source``: the address that an exit left from."""
 
     stream: int
+    source: str = ""
 
 
 class Error(Message, frozen=True, tag="error"):
-    """Agent: the service could not be reached. Counts as the end of the agent's direction."""
+    """Acceptor: the service could not be reached. Counts as the end of the acceptor's direction."""
 
     stream: int
     code: str
@@ -203,13 +224,13 @@ class End(Message, frozen=True, tag="end"):
 
 
 class Ready(Message, frozen=True, tag="ready"):
-    """Agent: every byte of the stream has reached the service; the channel is free."""
+    """Acceptor: every byte of the stream has reached the service; the channel is free."""
 
     stream: int
 
 
 class Retire(Message, frozen=True, tag="retire"):
-    """Agent: asks the relay to close this channel once it is free."""
+    """Acceptor: asks the opener to close this channel once it is free."""
 
 
 ControlToRelay = Hello | Request | Close | Cancel | Goodbye
@@ -235,6 +256,11 @@ _known = frozenset(
 
 encode = msgspec.json.Encoder().encode
 """The JSON text of a message, as bytes."""
+
+
+def plain_text(text: str, limit: int) -> str:
+    """``text`` of the other side, fit to be logged, shown and passed on."""
+    return "".join(filter(str.isprintable, text[:limit]))
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

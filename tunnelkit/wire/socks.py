@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from types import MappingProxyType
+from typing import Literal
 
 from tunnelkit.errors import InvalidError, InvalidTargetError, OutboundProxyError
 from tunnelkit.wire.address import ip_address, parse_port
 
 __all__ = ["REPLIES", "Socks5Client"]
 
-VERSION = 5
+VERSION: Literal[5] = 5
 AUTH_VERSION = 1
 """Version of the sub-negotiation (RFC 1929 §2)."""
 

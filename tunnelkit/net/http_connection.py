@@ -1,4 +1,4 @@
-"""A visitor's connection to the HTTP ingress as a socket, whatever is said on it.
+"""A client's HTTP connection as a socket, whatever is said on it: a visitor's, or one of a proxy's clients.
 
 Reading is switched on and off; what the visitor does not take is kept, in one buffer, until it does.
 """

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tunnelkit.net import dial as module
-from tunnelkit.net.dial import Address, DialError, Resolver, dial
+from tunnelkit.net import resolve as module
+from tunnelkit.net.dial import dial
+from tunnelkit.net.resolve import Address, DialError, Resolver
 from tunnelkit.wire.address import Endpoint
 
 ANSWER = [Address(socket.AF_INET, ("192.0.2.1", 80))]
@@ -146,9 +147,10 @@ async def test_lookups_beyond_the_limit_take_their_turn(names, monkeypatch) -> N
     assert await asyncio.gather(*asking) == [ANSWER, ANSWER]
 
 
-async def test_too_many_names_at_once_fail_at_once(names, monkeypatch) -> None:
+@pytest.mark.parametrize("limit", ["MAX_WAITING", "MAX_WAITING_OF_CLIENT"])
+async def test_too_many_names_at_once_fail_at_once(names, monkeypatch, limit) -> None:
     monkeypatch.setattr(module, "MAX_LOOKUPS", 0)
-    monkeypatch.setattr(module, "MAX_WAITING", 1)
+    monkeypatch.setattr(module, limit, 1)
     resolver = Resolver()
     waiting = asyncio.create_task(resolver.resolve("a.example", 80))
     await asyncio.sleep(0)
@@ -187,3 +189,108 @@ def test_an_answer_that_comes_after_the_loop_is_dropped(names) -> None:
         thread.join(5)
     assert names.asked == {"dead.example": 1}
     assert not any(thread.is_alive() for thread in threads)
+
+
+# --- clients ------------------------------------------------------------------------------------
+
+
+def ask(resolver: Resolver, host: str, client: str) -> asyncio.Task[list[Address]]:
+    return asyncio.create_task(resolver.resolve(host, 80, client=client))
+
+
+async def settled(names: NameServer, lookups: int) -> None:
+    """Once that many lookups have begun, and no more will by themselves."""
+    async with asyncio.timeout(5):
+        while names.asked.total() < lookups:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+
+
+async def test_a_client_has_as_many_lookups_as_are_left_to_others(names, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOOKUPS", 8)
+    names.dead = {f"dead{n}.example" for n in range(40)}
+    resolver = Resolver()
+    asking = [ask(resolver, f"dead{n}.example", "mallory") for n in range(20)]
+    await settled(names, 4)
+    assert names.asked.total() == 4
+    asking += [ask(resolver, f"dead{n}.example", "trudy") for n in range(20, 40)]
+    await settled(names, 6)
+    assert names.asked.total() == 6
+    async with asyncio.timeout(1):
+        assert await resolver.resolve("good.example", 80, client="alice") == ANSWER
+    names.release.set()
+    assert await asyncio.gather(*asking) == [ANSWER] * 40
+
+
+async def test_clients_take_turns(names, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOOKUPS", 1)
+    names.dead = {"first.example"}
+    resolver = Resolver()
+    first = ask(resolver, "first.example", "mallory")
+    await settled(names, 1)
+    done: list[str] = []
+    waiting = []
+    for host, client in [("m1", "mallory"), ("m2", "mallory"), ("m3", "mallory"), ("a1", "alice")]:
+        waiting.append(ask(resolver, f"{host}.example", client))
+        waiting[-1].add_done_callback(lambda _, host=host: done.append(host))
+        await asyncio.sleep(0)
+    names.release.set()
+    await asyncio.gather(first, *waiting)
+    assert done.index("a1") <= 1
+
+
+async def test_a_name_that_waits_for_one_client_does_not_keep_another_waiting(names, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOOKUPS", 2)
+    names.dead = {"dead.example"}
+    resolver = Resolver()
+    asking = [ask(resolver, "dead.example", "mallory"), ask(resolver, "popular.example", "mallory")]
+    await settled(names, 1)
+    assert names.asked == {"dead.example": 1}
+    async with asyncio.timeout(1):
+        assert await resolver.resolve("popular.example", 80, client="alice") == ANSWER
+    names.release.set()
+    assert await asyncio.gather(*asking) == [ANSWER] * 2
+    assert names.asked == {"dead.example": 1, "popular.example": 1}
+
+
+async def test_what_nobody_waits_for_any_more_is_not_looked_up(names, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOOKUPS", 1)
+    names.dead = {"dead.example"}
+    resolver = Resolver()
+    dead = ask(resolver, "dead.example", "alice")
+    given_up = [ask(resolver, "a.example", client) for client in ("alice", "bob")]
+    last = ask(resolver, "b.example", "bob")
+    await asyncio.sleep(0)
+    for task in given_up:
+        task.cancel()
+    await asyncio.wait(given_up)
+    names.release.set()
+    await asyncio.gather(dead, last)
+    assert names.asked == {"dead.example": 1, "b.example": 1}
+    assert not resolver._waiting
+    assert not resolver._lookups
+    assert not resolver._running
+
+
+async def test_what_is_known_is_told_without_a_wait(names) -> None:
+    resolver = Resolver()
+    assert resolver.resolve_now("a.example", 80) is None
+    await resolver.resolve("a.example", 80)
+    assert resolver.resolve_now("a.example", 80) == ANSWER
+    assert resolver.resolve_now("localhost", 80) is not None
+
+
+async def test_a_lookup_of_ones_own_takes_the_place_of_the_systems() -> None:
+    resolver = Resolver(lookup=lambda _: [(socket.AF_INET6, ("2001:db8::1", 0, 0, 0))])
+    assert await resolver.resolve("a", 80) == [Address(socket.AF_INET6, ("2001:db8::1", 80, 0, 0))]
+
+
+async def test_a_lookup_that_breaks_is_told_and_leaves_its_thread(monkeypatch) -> None:
+    def broken(host: str) -> Any:
+        raise LookupError("broken")
+
+    monkeypatch.setattr(module, "MAX_LOOKUPS", 1)
+    resolver = Resolver(lookup=broken)
+    for _ in range(2):
+        with pytest.raises(DialError, match="the lookup failed: broken"):
+            await resolver.resolve("a.example", 80)

@@ -1,0 +1,1 @@
+"""The egress proxy measured beside other proxies: ``python -m benchmarks.egress``."""
