@@ -32,6 +32,9 @@ CONNECT_TIMEOUT = 5.0
 WATCH_INTERVAL = 1.0
 """Seconds between looks at whether the head node is there."""
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""What Ray takes for this machine's own address. It waits for minutes where nothing answers there."""
+
 MISSED = 3
 """Looks in a row that fail before the cluster counts as gone. Ray itself ends the program after a minute."""
 
@@ -109,8 +112,11 @@ def _parts(address: str) -> tuple[str, int]:
 
 
 def _accepts_now(address: str) -> bool:
+    host, port = _parts(address)
+    if host in LOOPBACK:
+        host = ray.util.get_node_ip_address()
     try:
-        socket.create_connection(_parts(address), CONNECT_TIMEOUT).close()
+        socket.create_connection((host, port), CONNECT_TIMEOUT).close()
     except OSError:
         return False
     return True
