@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Generic, Literal, ParamSpec, Self, TypeVar
 
 from tunnelkit.config import load_agent
+from tunnelkit.config.handed import surroundings
 from tunnelkit.engine.messages import Create, Created
 from tunnelkit.engine.program import EngineTunnel, open_tunnel, open_tunnel_async
 from tunnelkit.errors import InvalidError, TunnelkitError
@@ -85,6 +86,7 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     settings = load_agent(
         {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key},
         zone=zone,
+        environ=surroundings(),
         named="{}=".format,
     )
     has_ports = settings.relay.startswith("ssh+openssh:")
