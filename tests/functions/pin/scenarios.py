@@ -137,7 +137,7 @@ def programs() -> dict[str, str]:
         "six": ["curl", "-sS", "--max-time", "5", f"http://[{SERVER6}]/"],
     }
     return {
-        name: subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout.strip()
+        name: subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20).stdout.strip()
         for name, argv in commands.items()
     }
 
@@ -149,11 +149,14 @@ def at_home() -> dict[str, Any]:
 
     from tunnelkit import Tunnel
 
+    def accept(listener: socket.socket) -> None:
+        listener.accept()[0].close()
+
     def echo(family: socket.AddressFamily, host: str, to: str) -> tuple[str, str]:
         with socket.socket(family) as listener:
             listener.bind((host, 0))
             listener.listen()
-            threading.Thread(target=lambda: listener.accept()[0].close()).start()
+            threading.Thread(target=accept, args=(listener,)).start()
             with socket.create_connection((to, listener.getsockname()[1]), 5) as sock:
                 return listener.getsockname()[0], sock.getsockname()[0]
 
