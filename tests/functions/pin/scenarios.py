@@ -187,6 +187,30 @@ def at_home() -> dict[str, Any]:
     }
 
 
+class Changing:
+    """A proxy whose address is another at each call."""
+
+    def __init__(self) -> None:
+        self.left = [PIN, OTHER, OTHER]
+
+    def route(self) -> Route:
+        return Route((self.left.pop(0),))
+
+
+@app.function(proxy=Changing())
+def changed(*_: int) -> tuple[int, str]:
+    with socket.create_connection((SERVER, 80), 5) as sock:
+        return os.getpid(), http_over(sock)
+
+
+@app.function(proxy=FOUR)
+def static(binary: str) -> str:
+    import subprocess
+
+    ran = subprocess.run([binary, SERVER], check=False, capture_output=True, text=True, timeout=20)
+    return ran.stdout.strip() or ran.stderr
+
+
 @app.function(proxy=FOUR)
 def orphan() -> Any:
     """What is left of a function whose supervisor is killed."""
@@ -246,7 +270,10 @@ def main(scenario: str) -> Any:
 
     function = app.functions[scenario]
     try:
-        return function.remote(*map(int, sys.argv[2:]))
+        if scenario == "changed":
+            return [function.remote() for _ in range(3)]
+        arguments = sys.argv[2:] if scenario == "static" else map(int, sys.argv[2:])
+        return function.remote(*arguments)
     except TunnelkitError as error:
         return {"code": error.code, "what": error.what}
 
