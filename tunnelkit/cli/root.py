@@ -20,8 +20,8 @@ from tunnelkit.cli.environment import environment
 from tunnelkit.cli.exit import exit_
 from tunnelkit.cli.output import stderr
 from tunnelkit.cli.proxy import proxy
-from tunnelkit.cli.secret import secret
 from tunnelkit.cli.run import run
+from tunnelkit.cli.secret import secret
 from tunnelkit.cli.serve import serve
 from tunnelkit.errors import TunnelkitError, UsageError
 

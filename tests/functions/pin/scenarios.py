@@ -137,7 +137,7 @@ def programs() -> dict[str, str]:
         "six": ["curl", "-sS", "--max-time", "5", f"http://[{SERVER6}]/"],
     }
     return {
-        name: subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout.strip()
+        name: subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20).stdout.strip()
         for name, argv in commands.items()
     }
 
@@ -149,11 +149,14 @@ def at_home() -> dict[str, Any]:
 
     from tunnelkit import Tunnel
 
+    def accept(listener: socket.socket) -> None:
+        listener.accept()[0].close()
+
     def echo(family: socket.AddressFamily, host: str, to: str) -> tuple[str, str]:
         with socket.socket(family) as listener:
             listener.bind((host, 0))
             listener.listen()
-            threading.Thread(target=lambda: listener.accept()[0].close()).start()
+            threading.Thread(target=accept, args=(listener,)).start()
             with socket.create_connection((to, listener.getsockname()[1]), 5) as sock:
                 return listener.getsockname()[0], sock.getsockname()[0]
 
@@ -182,6 +185,30 @@ def at_home() -> dict[str, Any]:
         "own6": echo(socket.AF_INET6, "::1", "::1"),
         "tunnel": tunnel(),
     }
+
+
+class Changing:
+    """A proxy whose address is another at each call."""
+
+    def __init__(self) -> None:
+        self.left = [PIN, OTHER, OTHER]
+
+    def route(self) -> Route:
+        return Route((self.left.pop(0),))
+
+
+@app.function(proxy=Changing())
+def changed(*_: int) -> tuple[int, str]:
+    with socket.create_connection((SERVER, 80), 5) as sock:
+        return os.getpid(), http_over(sock)
+
+
+@app.function(proxy=FOUR)
+def static(binary: str) -> str:
+    import subprocess
+
+    ran = subprocess.run([binary, SERVER], check=False, capture_output=True, text=True, timeout=20)
+    return ran.stdout.strip() or ran.stderr
 
 
 @app.function(proxy=FOUR)
@@ -243,7 +270,10 @@ def main(scenario: str) -> Any:
 
     function = app.functions[scenario]
     try:
-        return function.remote(*map(int, sys.argv[2:]))
+        if scenario == "changed":
+            return [function.remote() for _ in range(3)]
+        arguments = sys.argv[2:] if scenario == "static" else map(int, sys.argv[2:])
+        return function.remote(*arguments)
     except TunnelkitError as error:
         return {"code": error.code, "what": error.what}
 

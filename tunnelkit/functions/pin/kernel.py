@@ -56,12 +56,12 @@ def numbers() -> Numbers | None:
     return NUMBERS.get(platform.machine())
 
 
-def call(number: int, *arguments: int) -> int:
+def call(number: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0) -> int:
     """syscall(2), with addresses as numbers. Raises OSError."""
     assert _libc is not None
-    if (result := _libc.syscall(number, *arguments, *(0,) * (6 - len(arguments)))) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    if (result := _libc.syscall(number, a, b, c, d, e, f)) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
     return int(result)
 
 

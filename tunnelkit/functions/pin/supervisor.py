@@ -67,19 +67,22 @@ class Supervisor:
             known.sendmmsg: self._sendmmsg,
         }
 
-    def serve(self) -> None:
-        """Answer until there is nobody left who could ask."""
+    def serve(self, ended: int) -> None:
+        """Answer until ``ended``, the pidfd of the function's process, says that it has."""
         with contextlib.suppress(OSError):  # before Linux 6.6
             # Who asks waits for the answer: both take turns on one processor, which wakes none up.
             fcntl.ioctl(self._listener, SET_FLAGS, SYNC_WAKE_UP)
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
+        poll.register(ended, select.POLLIN)
         while True:
-            ((_, events),) = poll.poll()
-            if events & select.POLLIN:
-                self.answer()
-            elif events & (select.POLLHUP | select.POLLERR):
-                return
+            for descriptor, events in poll.poll():
+                if descriptor == ended:
+                    return
+                if events & select.POLLIN:
+                    self.answer()
+                else:
+                    poll.unregister(self._listener)  # there is nobody left who could ask
 
     def answer(self) -> None:
         """One call."""
@@ -285,24 +288,28 @@ def _supervise(ours: socket.socket, child: int, pins: Pins, known: Numbers) -> N
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(DUMPABLE, 0)  # the function's processes have the same user, and no business in this one
     _let_go_of_output()
-    status: list[int] = []
-
-    def reap(_signal: int = 0, _frame: FrameType | None = None) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == child:
-                    status.append(ended[1])
-                    _end_like(ended[1])
-
-    signal.signal(signal.SIGCHLD, reap)
-    reap()
+    ended = os.pidfd_open(child)
     peer = Peer(known)
     with ours:
         number = ours.recv(4)
         listener = peer.descriptor(child, int.from_bytes(number)) if number else -1
+    signal.signal(signal.SIGCHLD, _reap_orphans_of(child))
     if listener >= 0:
-        Supervisor(listener, pins, known, peer).serve()
-    signal.pause()  # for the child's status: it is at its end
+        Supervisor(listener, pins, known, peer).serve(ended)
+    _end_like(os.waitpid(child, 0)[1])
+
+
+def _reap_orphans_of(child: int) -> Callable[[int, FrameType | None], None]:
+    """What the function has left behind ends as a child of this process; ``child`` is waited for itself."""
+
+    def reap(_signal: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid == child:
+                    return
+                os.waitpid(ended.si_pid, 0)
+
+    return reap
 
 
 def _let_go_of_output() -> None:
