@@ -108,9 +108,9 @@ def test_a_coroutine_a_function_and_a_generator_are_entry_points_too(script: Pat
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["{script}"], 22, "several entry points"),
-        (["{script}::none"], 22, "no entry point none. It has"),
-        (["{script}.py"], 22, "no script"),
+        (["{script}"], 30, "several entry points"),
+        (["{script}::none"], 30, "no entry point none. It has"),
+        (["{script}.py"], 30, "no script"),
         (["{script}::main", "--count", "x"], 2, "--count"),
         (["{script}::main"], 2, "--count"),
         (["{script}::main", "--count", "1", "--kind", "c"], 2, "--kind"),

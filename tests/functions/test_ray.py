@@ -27,7 +27,7 @@ BEGINNING = """
 import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from tunnelkit import App
+from tunnelkit import App, SchedulerPlacement
 from tunnelkit.errors import TunnelkitError
 
 app = App("tests")
@@ -38,8 +38,7 @@ def node():
     words = Path(f"/proc/{raylet}/cmdline").read_bytes().decode().split("\\0")
     return next(word.split("=")[1] for word in words if word.startswith("--node_ip_address="))
 
-def zone(name):
-    return SimpleNamespace(preferred=name)
+zone = SchedulerPlacement.zone
 """
 
 
