@@ -20,19 +20,24 @@ if TYPE_CHECKING:
     from tunnelkit.config.proxy import Proxy, ProxyInfo
     from tunnelkit.config.secret import Secret, SecretInfo
     from tunnelkit.egress import EgressProxy
+    from tunnelkit.functions import App, Function, FunctionCall, Retries, gather
     from tunnelkit.relay import Relay, RelaySsh, RelayTls
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
     "Agent",
+    "App",
     "EgressProxy",
     "Forwarding",
+    "Function",
+    "FunctionCall",
     "Proxy",
     "ProxyInfo",
     "Relay",
     "RelayEgress",
     "RelaySsh",
     "RelayTls",
+    "Retries",
     "SchedulerPlacement",
     "Secret",
     "SecretInfo",
@@ -40,24 +45,30 @@ __all__ = [
     "__version__",
     "errors",
     "forward",
+    "gather",
 ]
 __all__ += errors.__all__
 
 _HOMES = {
     "Agent": "tunnelkit.agent",
+    "App": "tunnelkit.functions",
     "EgressProxy": "tunnelkit.egress",
     "Forwarding": "tunnelkit.tunnel",
+    "Function": "tunnelkit.functions",
+    "FunctionCall": "tunnelkit.functions",
     "Proxy": "tunnelkit.config.proxy",
     "ProxyInfo": "tunnelkit.config.proxy",
     "Relay": "tunnelkit.relay",
     "RelayEgress": "tunnelkit.agent",
     "RelaySsh": "tunnelkit.relay",
     "RelayTls": "tunnelkit.relay",
+    "Retries": "tunnelkit.functions",
     "SchedulerPlacement": "tunnelkit.config.placement",
     "Secret": "tunnelkit.config.secret",
     "SecretInfo": "tunnelkit.config.secret",
     "Tunnel": "tunnelkit.tunnel",
     "forward": "tunnelkit.tunnel",
+    "gather": "tunnelkit.functions",
 }
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Generic, Literal, ParamSpec, Self, TypeVar
 
 from tunnelkit.config import load_agent
+from tunnelkit.config.handed import surroundings
 from tunnelkit.engine.messages import Create, Created
 from tunnelkit.engine.program import EngineTunnel, open_tunnel, open_tunnel_async
 from tunnelkit.errors import InvalidError, TunnelkitError
@@ -82,11 +83,8 @@ def _create(  # noqa: PLR0913 - the keywords of one call, which a person reads a
     Raises InvalidError and its kind at once; AuthError, RelayError, RefusedError and their kinds as
     the relay answers; TunnelTimeoutError; EngineError.
     """
-    settings = load_agent(
-        {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key},
-        zone=zone,
-        named="{}=".format,
-    )
+    given = {"relay": relay, "token": token, "identity_file": identity_file, "host_key": host_key}
+    settings = load_agent(given, zone=zone, environ=surroundings(), named="{}=".format)
     has_ports = settings.relay.startswith("ssh+openssh:")
     _check(protocol, has_ports, name=name, host_header=host_header, remote_port=remote_port)
     return Create(

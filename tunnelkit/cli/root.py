@@ -20,6 +20,7 @@ from tunnelkit.cli.environment import environment
 from tunnelkit.cli.exit import exit_
 from tunnelkit.cli.output import stderr
 from tunnelkit.cli.proxy import proxy
+from tunnelkit.cli.run import run
 from tunnelkit.cli.secret import secret
 from tunnelkit.cli.serve import serve
 from tunnelkit.errors import TunnelkitError, UsageError
@@ -84,6 +85,6 @@ def cli() -> None:
 
 
 for command in (
-    http, tcp, serve, egress, exit_, secret, proxy, environment, config, completion, demo,
+    http, tcp, serve, egress, exit_, run, secret, proxy, environment, config, completion, demo,
 ):  # fmt: skip
     cli.add_command(command)

@@ -130,7 +130,7 @@ def misspelt(environ: Mapping[str, str], known: Iterable[str]) -> Iterator[Mista
 
 
 def _is_about_trust(name: str) -> bool:
-    words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT", "AUTHORIZED"}
+    words = {"TOKEN", "TOKENS", "TOKENFILE", "AUTH", "PASSWORD", "FINGERPRINT", "AUTHORIZED", "USERS"}
     return any(difflib.get_close_matches(part, words, 1, cutoff=0.75) for part in (name, *name.split("_")))
 
 

@@ -11,15 +11,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
 from tunnelkit.engine import messages
+from tunnelkit.engine.launch import interpreter, socket_pair
 from tunnelkit.engine.messages import Close, Closed, Create, Created, Failed, Idle, Log, Lost
 from tunnelkit.errors import EngineError, TunnelkitError, from_code
 
@@ -36,43 +35,9 @@ CLOSE_TIME = 5.0
 END_TIME = 2.0
 """Seconds for the engine to end once it is told to; then it is killed."""
 
-BOOT = (
-    "import sys; root, *more = sys.argv[2:]; sys.path.insert(0, root); import tunnelkit; "
-    "sys.path[:] = sys.path[1:] + more; from tunnelkit.engine.process import main; main()"
-)
-"""The engine has the very tunnelkit of the program, be it a checkout or a zip archive, and otherwise
-looks in the places of the program last: a ``secrets.py`` beside a script is not meant for it."""
+MAIN = "from tunnelkit.engine.process import main"
 
 Result = TypeVar("Result")
-
-
-def _command(descriptor: int) -> list[str]:
-    if getattr(sys, "frozen", False) or not sys.executable:
-        raise EngineError(
-            "This program is no Python interpreter that could run an engine",
-            hint="Run tunnelkit.Agent, and tunnelkit.Relay, in an event loop of the program",
-        )
-    flags = {
-        "-I": sys.flags.isolated,
-        "-E": sys.flags.ignore_environment,
-        "-s": sys.flags.no_user_site,
-        "-S": sys.flags.no_site,
-    }
-    given = [flag for flag, on in flags.items() if on]
-    root = str(Path(__file__).parents[2])
-    places = [str(Path(entry).absolute()) for entry in (root, *sys.path)]
-    return [sys.executable, *given, "-P", "-c", BOOT, str(descriptor), *places]
-
-
-def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets, clear of the standard streams' descriptors, which a program may have closed."""
-    import fcntl  # not everywhere, and neither are socket pairs that a process could inherit
-
-    pair = socket.socketpair()
-    ours, theirs = (fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, 3) for one in pair)
-    for one in pair:
-        one.close()
-    return socket.socket(fileno=ours), socket.socket(fileno=theirs)
 
 
 def _environment() -> dict[str, str]:
@@ -144,7 +109,7 @@ class Engine:
         self._reader = threading.Thread(target=self._read, name="tunnelkit engine", daemon=True)
         with contextlib.ExitStack() as unless_started:
             try:
-                self._socket, theirs = map(unless_started.enter_context, _socket_pair())
+                self._socket, theirs = map(unless_started.enter_context, socket_pair())
                 self.process = self._start(theirs.fileno())
                 self._reader.start()
             # ImportError: this is no Unix. RuntimeError: the interpreter ends and starts no threads.
@@ -155,7 +120,7 @@ class Engine:
 
     def _start(self, descriptor: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            _command(descriptor),
+            interpreter(MAIN, descriptor),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=_environment(),

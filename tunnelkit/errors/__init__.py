@@ -54,6 +54,14 @@
     │   ├── StoreBusyError        another process keeps it locked
     │   ├── StoreDamagedError     what it holds is not what was written
     │   └── MasterKeyError        the key that it is encrypted with is missing, wrong or badly kept
+    ├── FunctionError             a call of a function
+    │   ├── RemoteError           its process died, or its exception could not be brought here
+    │   ├── FunctionTimeoutError  (also a TimeoutError) it took longer than it may, and was ended
+    │   ├── CallTimeoutError      (also a TimeoutError) its result was not there in time
+    │   ├── CallCancelledError    it was cancelled
+    │   ├── ClusterError          the Ray cluster that is to run calls cannot be used
+    │   ├── ScriptError           a script for `tunnelkit run` cannot be loaded or called
+    │   └── SerializationError    an argument, a result or the function itself cannot be sent
     └── TunnelTimeoutError        (also a TimeoutError) the tunnel did not come up in time
 
 An error has a stable ``code`` (what to search for), a ``hint`` (what to do) and the exit status
@@ -86,6 +94,16 @@ from tunnelkit.errors.egress import (
     ProxyError,
     ProxyUnavailable,
     UserLimitError,
+)
+from tunnelkit.errors.functions import (
+    CallCancelledError,
+    CallTimeoutError,
+    ClusterError,
+    FunctionError,
+    FunctionTimeoutError,
+    RemoteError,
+    ScriptError,
+    SerializationError,
 )
 from tunnelkit.errors.local import (
     AlreadyExistsError,
@@ -130,8 +148,11 @@ __all__ = [
     "AlreadyExistsError",
     "AuthError",
     "AuthMissingError",
+    "CallCancelledError",
+    "CallTimeoutError",
     "CertificateError",
     "CertificateFileError",
+    "ClusterError",
     "CommandError",
     "CommandNotFoundError",
     "DestinationDeniedError",
@@ -145,6 +166,8 @@ __all__ = [
     "ExitNotAllowedError",
     "FamilyNotPinnedError",
     "ForwardRefusedError",
+    "FunctionError",
+    "FunctionTimeoutError",
     "HostKeyError",
     "HostKeyUnknownError",
     "IdentityFileError",
@@ -168,7 +191,10 @@ __all__ = [
     "RefusedError",
     "RelayError",
     "RelayUnreachableError",
+    "RemoteError",
     "ReplacedError",
+    "ScriptError",
+    "SerializationError",
     "ServiceError",
     "ServiceRefusedError",
     "ServiceTimeoutError",
