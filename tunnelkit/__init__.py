@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tunnelkit.config.secret import Secret, SecretInfo
     from tunnelkit.egress import EgressProxy
     from tunnelkit.functions import App, Function, FunctionCall, Retries, gather
-    from tunnelkit.relay import Relay, RelaySsh
+    from tunnelkit.relay import Relay, RelaySsh, RelayTls
     from tunnelkit.tunnel import Forwarding, Tunnel, forward
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Relay",
     "RelayEgress",
     "RelaySsh",
+    "RelayTls",
     "Retries",
     "SchedulerPlacement",
     "Secret",
@@ -60,6 +61,7 @@ _HOMES = {
     "Relay": "tunnelkit.relay",
     "RelayEgress": "tunnelkit.agent",
     "RelaySsh": "tunnelkit.relay",
+    "RelayTls": "tunnelkit.relay",
     "Retries": "tunnelkit.functions",
     "SchedulerPlacement": "tunnelkit.config.placement",
     "Secret": "tunnelkit.config.secret",

@@ -22,9 +22,10 @@ from tunnelkit.egress.pin import PinPool
 from tunnelkit.egress.policy import Policy
 from tunnelkit.errors import AuthMissingError, InvalidError
 from tunnelkit.net.resolve import Resolver
-from tunnelkit.relay import Limits, Relay, RelaySsh, Rights, TokenList
+from tunnelkit.relay import Limits, Relay, RelaySsh, RelayTls, Rights, TokenList
 from tunnelkit.transport.exit import EXIT_CONNECT_TIMEOUT, ExitDialer
 from tunnelkit.transport.ssh_options import SshOptions
+from tunnelkit.wire.address import parse_listen
 
 __all__ = [
     "Connection",
@@ -53,6 +54,7 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
         anyone=settings.open,
         exit_dialer=lent,
         ssh=_ssh(settings),
+        tls=_tls(settings),
         limits=Limits(
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
@@ -77,6 +79,24 @@ def _ssh(settings: RelaySettings) -> RelaySsh | None:
         authorized_keys=settings.authorized_keys,
         passwords=not settings.ssh_keys_only,
     )
+
+
+def _tls(settings: RelaySettings) -> RelayTls | None:
+    """How the relay speaks TLS; a certificate of its own is made here if it is to have one."""
+    certificates = list(zip(settings.tls_cert, settings.tls_key or settings.tls_cert, strict=True))
+    if settings.tls_self_signed:
+        from platformdirs import user_data_path
+
+        from tunnelkit.net.certificates import self_signed
+
+        path = str(user_data_path("tunnelkit") / "tls_self_signed.pem")
+        domain, hosts = settings.domain, {parse_listen(address).host for address in settings.listen}
+        names = {domain, f"*.{domain}"} if domain else hosts - {"", "0.0.0.0", "::"}
+        self_signed(path, {"localhost", LOOPBACK, "::1", *names})
+        certificates = [(path, path)]
+    if not certificates:
+        return None
+    return RelayTls(certificates=certificates, plain_http=settings.plain_http, hsts=settings.hsts)
 
 
 def _rights(setting: Masked) -> tuple[str, Rights]:

@@ -173,7 +173,7 @@ class Tunnel:
     """
 
     url: str
-    """The public address, ``http://…`` or ``tcp://…``."""
+    """The public address, ``https://…``, ``http://…`` or ``tcp://…``."""
     host: str
     port: int
     unencrypted_host: str = ""
@@ -186,7 +186,8 @@ class Tunnel:
     @staticmethod
     def _made_of(held: EngineTunnel, created: Created) -> Tunnel:
         host, port = created.host, created.port
-        return Tunnel(created.url, host, port, host, port, created.warnings, held)
+        plain = host if created.plain_port else ""
+        return Tunnel(created.url, host, port, plain, created.plain_port, created.warnings, held)
 
     create = BothWays(_create, _made_of)
 

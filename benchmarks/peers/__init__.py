@@ -19,6 +19,7 @@ from benchmarks.peers import (
     tunnelkit,
     tunnelkit_ssh,
     tunnelkit_stock,
+    tunnelkit_wss,
     wstunnel,
 )
 
@@ -31,6 +32,7 @@ PEERS: dict[str, Peer] = {
         nginx.PEER,
         socat.PEER,
         stunnel.PEER,
+        tunnelkit_wss.PEER,
         openssh.PEER,
         tunnelkit_stock.PEER,
         tunnelkit_ssh.PEER,

@@ -24,7 +24,7 @@ import pytest
 from tests.support import Child, start_process
 
 COMMAND = [sys.executable, "-m", "tunnelkit"]
-URL = r"^(http://\S+|tcp://\S+)$"
+URL = r"^(https?://\S+|tcp://\S+)$"
 PATIENCE = 20.0
 
 
@@ -73,7 +73,7 @@ class Tunnelkit:
     def relay(self, *arguments: str) -> Child:
         """A relay with the token ``sesame``; ``ready[1]`` is its URL."""
         options = ["--listen", "127.0.0.1:0", "--token", "sesame", *arguments]
-        return self.start("serve", *options, ready=r"listening on (ws://\S+)")
+        return self.start("serve", *options, ready=r"listening on (wss?://\S+)")
 
 
 CONTROLLED = """

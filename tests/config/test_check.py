@@ -158,3 +158,28 @@ def test_keys_that_are_not_let_in_are_a_mistake_among_others(here: Path) -> None
         (2, "token_file"),
         (4, "serve.authorized_keys"),
     ]
+
+
+def test_what_is_said_of_tls_fits_together(here: Path) -> None:
+    for name in ("a.pem", "b.pem"):
+        (here / name).touch()
+    path = write(here, '[serve]\ntls_cert = ["a.pem", "b.pem"]\ntls_key = "a.pem"')
+    (line,) = told()
+    assert line.startswith(f"{path}:3: ")
+    assert "2 certificates, and 1 keys" in line
+    write(here, '[serve]\ntls_cert = "a.pem"\n\ntls_self_signed = true')
+    (line,) = told()
+    assert line.startswith(f"{path}:4: ")
+    write(here, "[serve]\nhsts = 60")
+    (line,) = told()
+    assert line.startswith(f"{path}:2: ")
+    assert "--hsts is for a relay with TLS" in line
+    write(here, '[serve]\ntls_cert = ["a.pem", "b.pem"]\nhsts = 60\nplain_http = true')
+    assert told() == []
+
+
+def test_certificates_have_to_be_there(here: Path) -> None:
+    path = write(here, '[serve]\ntls_cert = ["missing.pem"]')
+    (line,) = told()
+    assert line.startswith(f"{path}:2: ")
+    assert f"{here / 'missing.pem'} cannot be read" in line

@@ -250,6 +250,7 @@ class Agent(Session):
             return
         tunnel.url, tunnel.host, tunnel.port = message.url, message.host, message.port
         tunnel.warnings = message.warnings
+        tunnel.plain_port = message.plain_port if message.url.startswith("https:") else message.port
         tunnel.up = True
         if tunnel.kind == "tcp" or not message.name:
             tunnel.remote_port = message.port

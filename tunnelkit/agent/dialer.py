@@ -72,6 +72,7 @@ class WebSocketDialer(Dialer):
         """RFC 6455 §10.3: what an intermediary on plain text could read must not be predictable."""
         self._token = token
         self._fingerprint = fingerprint
+        self._session: ssl.SSLSession | None = None  # of the last connection: the next costs no signature
         self._context: ssl.SSLContext | None = client_context(ca, fingerprint) if url.secure else None
 
     def __repr__(self) -> str:
@@ -107,6 +108,8 @@ class WebSocketDialer(Dialer):
             raise self.not_reached(error) from None
         else:
             opened, sock = sock, None
+            if isinstance(opened, TlsSocket):
+                self._session = opened.session
             return opened, protocol, rest
         finally:
             if sock is not None:
@@ -120,7 +123,14 @@ class WebSocketDialer(Dialer):
                 sock.close()
                 raise errors.NotARelayError(f"What answers at {url} speaks first, which no relay does")
             return sock
-        tls = TlsSocket(sock, self._context, server_side=False, server_hostname=url.host, received=received)
+        tls = TlsSocket(
+            sock,
+            self._context,
+            server_side=False,
+            server_hostname=url.host,
+            received=received,
+            session=self._session,
+        )
         try:
             await tls.handshake(CONNECT_TIMEOUT)
             if self._fingerprint:

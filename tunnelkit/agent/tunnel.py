@@ -35,6 +35,8 @@ class AgentTunnel:
     url: str = ""
     host: str = ""
     port: int = 0
+    plain_port: int = 0
+    """Where visitors come in without TLS; 0: nowhere."""
     warnings: tuple[str, ...] = ()
     up: bool = False
     chosen: bool = False

@@ -62,6 +62,36 @@ class _EgressRules(RulesInOrder):
 )
 @click.option("--ssh-keys-only", is_flag=True, default=None, help="Take no tokens as passwords over SSH.")
 @click.option(
+    "--tls-cert",
+    multiple=True,
+    metavar="FILE",
+    help="A certificate with its chain (PEM): HTTPS for visitors, wss:// for agents. Several times for"
+    " several names. Read again when it changes.",
+)
+@click.option(
+    "--tls-key",
+    multiple=True,
+    metavar="FILE",
+    help="Its private key (PEM); one for each --tls-cert. [default: in the same file]",
+)
+@click.option(
+    "--tls-self-signed",
+    is_flag=True,
+    default=None,
+    help="Make a certificate, and print the fingerprint for the agents' --fingerprint.",
+)
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    default=None,
+    help="With TLS: serve visitors without it, too. [default: they are redirected to https://]",
+)
+@click.option(
+    "--hsts",
+    metavar="SECONDS",
+    help="With TLS: tell browsers to come with it only, for this long. [default: 0, not told]",
+)
+@click.option(
     "--egress-source-ip",
     multiple=True,
     metavar="ADDRESS",
@@ -91,27 +121,14 @@ class _EgressRules(RulesInOrder):
     help="Give agents up that do not answer for this long. [default: 20]",
 )
 @click.pass_context
-def serve(
-    ctx: click.Context,
-    /,
-    listen: tuple[str, ...],
-    token: tuple[str, ...],
-    ssh: tuple[str, ...],
-    egress_source_ip: tuple[str, ...],
-    **overrides: Any,
-) -> None:
+def serve(ctx: click.Context, /, **options: Any) -> None:
     """Run a relay: agents connect to it, visitors reach their tunnels through it.
 
     Agents, HTTP visitors and SSH clients share the --listen ports, so that one port is enough.
     """
     from tunnelkit.cli.serving import serve_visitors
 
-    del overrides["egress_allow"], overrides["egress_deny"]
-    several = {
-        "listen": listen,
-        "token": token,
-        "ssh": ssh,
-        "egress_source_ip": egress_source_ip,
-        "egress_rules": ctx.obj,
-    }
-    serve_visitors({**{name: value or None for name, value in several.items()}, **overrides})
+    del options["egress_allow"], options["egress_deny"]
+    options["egress_rules"] = ctx.obj or None
+    # What can be given several times is an empty tuple where it is not given at all.
+    serve_visitors({name: None if value == () else value for name, value in options.items()})

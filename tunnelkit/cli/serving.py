@@ -24,17 +24,20 @@ async def _serve(settings: RelaySettings, stop: Stop) -> None:
         stop.up()
         err = stderr()
         addresses = [Endpoint(host, port) for host, port in relay.addresses]
-        for warning in _warnings(settings, addresses):
+        soon = relay.certificates.warnings() if relay.certificates is not None else []
+        for warning in (*_warnings(settings, addresses), *soon):
             err.line(f"warning: {warning}")
         err.line(_offer(settings))
         if relay.ssh_fingerprint:
             places = [f"ssh://{Endpoint(host, port)}" for host, port in relay.ssh_addresses]
             here = " and ".join([*places, "the addresses below"])
             err.line(f"SSH at {here}, host key {relay.ssh_fingerprint}")
+        if settings.tls_self_signed and relay.certificates is not None:
+            err.line(f"TLS with a certificate of its own: --fingerprint {relay.certificates.fingerprint}")
         if settings.egress_source_ip:
             err.line(f"egress: proxies leave from {', '.join(settings.egress_source_ip)}")
         for address in addresses:
-            err.line(f"listening on ws://{address}")
+            err.line(f"listening on {'ws' if relay.certificates is None else 'wss'}://{address}")
         await stop.asked.wait()
         await drain(relay.close, settings.grace, stop)
 
@@ -46,9 +49,9 @@ def _warnings(settings: RelaySettings, addresses: list[Endpoint]) -> list[str]:
     if not settings.token and not settings.authorized_keys:
         who = f"everybody who reaches {public[0]}" if public else "every program on this machine"
         warnings.append(f"{who} may open tunnels, for there is no token")
-    if public:
+    if public and not (settings.tls_cert or settings.tls_self_signed):
         warnings.append(
-            f"tokens and traffic are not encrypted on the way to {public[0]}; put TLS in front of it"
+            f"tokens and traffic are not encrypted on the way to {public[0]}; give --tls-cert and --tls-key"
         )
     return warnings
 

@@ -23,6 +23,7 @@ from tunnelkit.config.loading import (
     resolve,
     several_tokens,
     structure,
+    tls_contradiction,
 )
 from tunnelkit.config.masked import Masked
 from tunnelkit.config.readers import token
@@ -43,7 +44,7 @@ from tunnelkit.errors import InvalidError, TunnelkitError
 
 __all__ = ["MASK", "Shown", "check", "show"]
 
-_READ = {"authorized_keys", "ca", "identity_file", "known_hosts", "users"}
+_READ = {"authorized_keys", "ca", "identity_file", "known_hosts", "tls_cert", "tls_key", "users"}
 """Files that have to be there. A relay makes its host key itself."""
 
 MASK = "…"
@@ -148,7 +149,8 @@ def _values(readers: Mapping[str, Any], level: Level) -> Iterator[Mistake]:
             if name == "token_file" and value != "-":
                 tokens_in(value, relay_token if readers["token"] is relay_tokens else token)
             elif name in _READ:
-                _readable(value)
+                for path in value if isinstance(value, tuple) else (value,):
+                    _readable(path)
         except TunnelkitError as error:
             yield Mistake.of(given, error)
 
@@ -201,6 +203,9 @@ def _together(sources: Sources) -> Iterator[Mistake]:
         if isinstance(settings, RelaySettings):
             if settings.open and (settings.token or settings.token_file or settings.authorized_keys):
                 yield Mistake.of(origins["open"], open_to_some(settings))
+            if (contradiction := tls_contradiction(settings)) is not None:
+                name, error = contradiction
+                yield Mistake.of(origins[name], error)
         elif (
             isinstance(settings, AgentSettings)
             and settings.token_file not in ("", "-")

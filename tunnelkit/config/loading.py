@@ -73,6 +73,7 @@ __all__ = [
     "resolve",
     "several_tokens",
     "structure",
+    "tls_contradiction",
     "zone_level",
 ]
 
@@ -110,6 +111,8 @@ _PATHS = {
     "identity_file",
     "known_hosts",
     "ssh_host_key",
+    "tls_cert",
+    "tls_key",
     "token_file",
     "users",
 }
@@ -172,6 +175,8 @@ def load_relay(
         settings = dataclasses.replace(settings, token=tokens_in(settings.token_file, relay_token))
     if settings.open and (settings.token or settings.authorized_keys):
         raise open_to_some(settings)
+    if (contradiction := tls_contradiction(settings)) is not None:
+        raise contradiction[1]
     return settings
 
 
@@ -207,6 +212,24 @@ def open_to_some(settings: RelaySettings) -> InvalidError:
     proof = "key" if settings.authorized_keys else "token"
     what = f"The relay is told to be open, and to ask for a {proof}"
     return InvalidError(what, hint="Leave out one of the two")
+
+
+def tls_contradiction(settings: RelaySettings) -> tuple[str, InvalidError] | None:
+    """What a relay's settings of TLS say against each other, and the name of the setting that is too much."""
+    certificates, keys = settings.tls_cert, settings.tls_key
+    if keys and len(keys) != len(certificates):
+        what = f"There are {len(certificates)} certificates, and {len(keys)} keys for them"
+        hint = "Give a --tls-key for each --tls-cert, in the same order"
+        return "tls_key", InvalidError(what, hint=hint)
+    if settings.tls_self_signed and certificates:
+        what = "The relay is told to make a certificate, and to take one"
+        return "tls_self_signed", InvalidError(what, hint="Leave out one of the two")
+    if not (settings.tls_self_signed or certificates):
+        hint = "Give --tls-cert and --tls-key, or --tls-self-signed"
+        for name in ("hsts", "plain_http"):
+            if getattr(settings, name):
+                return name, InvalidError(f"{option(name)} is for a relay with TLS", hint=hint)
+    return None
 
 
 def load_zones(*, directory: Path | None = None) -> dict[str, Zone]:
@@ -269,8 +292,14 @@ def parse_value(given: Given, name: str, reader: Reader) -> Any:
     if name == "token_file" and (error := trust.foreign_file(given)):
         raise error
     if name in _PATHS and value not in _NO_PATHS:
-        return str((given.base / Path(value).expanduser()).absolute())
+        return _absolute(given.base, value)
     return value
+
+
+def _absolute(base: Path, paths: Any) -> Any:
+    if isinstance(paths, tuple):
+        return tuple(_absolute(base, path) for path in paths)
+    return str((base / Path(paths).expanduser()).absolute())
 
 
 def conflict(level: Level) -> Mistake | None:

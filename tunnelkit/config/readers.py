@@ -23,6 +23,7 @@ __all__ = [
     "count",
     "domain",
     "exit_name",
+    "files",
     "host_key",
     "keys_file",
     "labels",
@@ -44,6 +45,7 @@ __all__ = [
     "token_file",
     "upstream",
     "users_file",
+    "whole_seconds",
     "word",
     "zone_relay",
 ]
@@ -97,6 +99,15 @@ def path(value: object) -> str:
     return _filled(value)
 
 
+def files(value: object) -> tuple[str, ...]:
+    """a file, or a list; in a variable, one"""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Iterable) or not (paths := tuple(map(_filled, value))):
+        raise InvalidError("No file", hint="Leave it out, or name one")
+    return paths
+
+
 def sha256(value: object) -> str:
     """64 hexadecimal digits, with or without colons"""
     text = _filled(value)
@@ -148,6 +159,13 @@ def positive(value: object) -> float:
     if not (number := seconds(value)):
         raise InvalidError("No time at all", hint="Give a number of seconds above 0")
     return number
+
+
+def whole_seconds(value: object) -> int:
+    """seconds, without a fraction"""
+    if seconds(value) % 1:
+        raise InvalidError(f"Not whole seconds: {value!r}", hint="Leave the fraction out")
+    return int(seconds(value))
 
 
 def listen(value: object) -> tuple[str, ...]:

@@ -93,6 +93,22 @@ class RelaySettings:
     ssh_keys_only: Annotated[bool, readers.switch] = False
     """Take no tokens as passwords over SSH."""
 
+    tls_cert: Annotated[tuple[str, ...], readers.files] = ()
+    """Files (PEM) with a certificate, the server's own first, then its chain: one for each set of names,
+    chosen by the name that a client asks for. They are read again when they change."""
+
+    tls_key: Annotated[tuple[str, ...], readers.files] = ()
+    """Their private keys, in the same order. Left out: each is in the file of its certificate."""
+
+    tls_self_signed: Annotated[bool, readers.switch] = False
+    """Make a certificate that agents pin by its fingerprint; it is kept in the user's data directory."""
+
+    plain_http: Annotated[bool, readers.switch] = False
+    """With TLS: serve visitors without it, too, instead of sending them to `https://`."""
+
+    hsts: Annotated[int, readers.whole_seconds] = 0
+    """Seconds for which browsers are told to come with TLS only (RFC 6797). 0: they are not told."""
+
     grace: Annotated[float, readers.seconds] = 30.0
     """How long running streams may go on once the relay is told to stop."""
 

@@ -73,6 +73,8 @@ class Created(Message, frozen=True):
     host: str
     port: int
     warnings: tuple[str, ...] = ()
+    plain_port: int = 0
+    """Where visitors come in without TLS; 0: nowhere."""
 
 
 class Failed(Message, frozen=True):

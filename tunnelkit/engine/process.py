@@ -226,7 +226,8 @@ class EngineProcess:
                 timeout=max(0.0, deadline - asyncio.get_running_loop().time()),
             )
             try:
-                self._send(Created(request.id, tunnel.url, tunnel.host, tunnel.port, tunnel.warnings))
+                where = tunnel.url, tunnel.host, tunnel.port
+                self._send(Created(request.id, *where, tunnel.warnings, tunnel.plain_port))
                 if tunnel.error is None:
                     await shared.lost(tunnel.number)
                 if tunnel.error is not None:

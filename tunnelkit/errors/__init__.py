@@ -8,7 +8,8 @@
     │   ├── InvalidPortError
     │   ├── InvalidNameError
     │   ├── InvalidTargetError
-    │   └── IdentityFileError     the private key for SSH cannot be used
+    │   ├── IdentityFileError     the private key for SSH cannot be used
+    │   └── CertificateFileError  a certificate that a relay should show, or its key, cannot be used
     ├── AuthError                 the relay does not accept the token
     │   └── AuthMissingError      a setting that should name who may use the relay is absent or empty
     ├── RelayError                the relay cannot be used
@@ -119,6 +120,7 @@ from tunnelkit.errors.tunnels import (
     AuthError,
     AuthMissingError,
     CertificateError,
+    CertificateFileError,
     EngineError,
     ForwardRefusedError,
     HostKeyError,
@@ -149,6 +151,7 @@ __all__ = [
     "CallCancelledError",
     "CallTimeoutError",
     "CertificateError",
+    "CertificateFileError",
     "ClusterError",
     "CommandError",
     "CommandNotFoundError",

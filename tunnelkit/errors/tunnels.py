@@ -9,6 +9,7 @@ __all__ = [
     "AuthError",
     "AuthMissingError",
     "CertificateError",
+    "CertificateFileError",
     "EngineError",
     "ForwardRefusedError",
     "HostKeyError",
@@ -38,6 +39,14 @@ class IdentityFileError(InvalidError):
     code = "identity_file"
     exit_status = 23
     default_hint = "Give the private key's own file with --identity-file"
+
+
+class CertificateFileError(InvalidError):
+    """A certificate that a relay should show, or its key, cannot be read or used, or has expired."""
+
+    code = "certificate_file"
+    exit_status = 25
+    default_hint = "Correct --tls-cert and --tls-key"
 
 
 class AuthError(TunnelkitError):

@@ -13,7 +13,7 @@ from typing import Protocol
 from tunnelkit.errors import ProtocolError
 from tunnelkit.net.pipes import Pipe
 from tunnelkit.net.pump import HEADROOM, READ_SIZE, Pump
-from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.sockets import AnySocket, holds
 from tunnelkit.wire.frames import MAX_FRAME, MAX_HEADER, FrameReader, Masker, Opcode, frame, header, new_key
 
 __all__ = ["Framed", "FramedUser"]
@@ -166,7 +166,7 @@ class Framed(ABC):
             self._large = False  # until all of the next one has been spliced too
             if reader.left >= SPLICE_MIN:
                 self._readable()
-        elif self._greedy:
+        elif self._greedy and holds(self._sock):
             pump.loop.call_soon(self._readable)
 
     def _splice_in(self) -> bool:

@@ -5,11 +5,12 @@ Reading is switched on and off; what the visitor does not take is kept, in one b
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.sockets import AnySocket, holds
 
 __all__ = ["HttpConnection"]
 
@@ -17,13 +18,25 @@ __all__ = ["HttpConnection"]
 class HttpConnection(ABC):
     """See the module. Subclasses say what to do with what arrives, and whom to make wait."""
 
-    __slots__ = ("_after_flush", "_pending", "_pump", "_reading", "_sock", "fd", "stalled_since")
+    __slots__ = (
+        "_after_flush",
+        "_again",
+        "_greedy",
+        "_pending",
+        "_pump",
+        "_reading",
+        "_sock",
+        "fd",
+        "stalled_since",
+    )
 
     def __init__(self, pump: Pump, sock: AnySocket) -> None:
         self.fd = sock.fileno()
         self.stalled_since = 0.0
         self._pump = pump
         self._sock = sock
+        self._greedy = bool(getattr(sock, "greedy", False))
+        self._again = False  # a look at what a greedy socket holds is to come
         self._reading = False
         self._pending: bytearray | None = None  # to be sent
         self._after_flush: Callable[[], None] | None = None  # what to do once all of that is out
@@ -33,7 +46,9 @@ class HttpConnection(ABC):
     def _read(self) -> None:
         if not self._reading:
             self._reading = True
-            self._pump.poller.add_reader(self.fd, self._readable)
+            self._pump.poller.add_reader(self.fd, self._take if self._greedy else self._readable)
+            if self._greedy:
+                self._take_again()
             if self._pending is None:
                 self._pump.unwatch(self)
 
@@ -42,6 +57,18 @@ class HttpConnection(ABC):
             self._reading = False
             self._pump.poller.remove_reader(self.fd)
             self._pump.watch(self)
+
+    def _take(self) -> None:
+        """As :meth:`_readable`, of a socket that may hold more than its descriptor reports."""
+        self._again = False
+        if self._reading:
+            self._readable()
+            self._take_again()
+
+    def _take_again(self) -> None:
+        if self._reading and not self._again and holds(self._sock):
+            self._again = True
+            self._pump.loop.call_soon(self._take)
 
     @abstractmethod
     def _readable(self) -> None:
@@ -98,6 +125,19 @@ class HttpConnection(ABC):
         else:
             self._pause()
             self._after_flush = then
+
+    def _end_sending(self, then: Callable[[], None]) -> None:
+        """End the sending direction, and do ``then`` once the end is out. OSError where it cannot be."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except BlockingIOError:  # TLS whose close_notify does not fit in yet
+            self._pending = bytearray()
+            self._after_flush = then
+            self.stalled_since = self._pump.loop.time()
+            self._pump.poller.add_writer(self.fd, self._writable)
+            self._pump.watch(self)
+        else:
+            then()
 
     @abstractmethod
     def _blocked(self) -> None:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tunnelkit.net.pipes import PIPE_SIZE, Pipe, Pipes, available
 from tunnelkit.net.poller import make_poller
-from tunnelkit.net.sockets import AnySocket, hard_close, unsent
+from tunnelkit.net.sockets import AnySocket, hard_close, holds, unsent
 from tunnelkit.net.stream import Stream
 from tunnelkit.wire.frames import MAX_HEADER
 
@@ -27,16 +27,15 @@ __all__ = ["HEADROOM", "READ_SIZE", "STALL_TIMEOUT", "Join", "Pump", "Watched"]
 HEADROOM = MAX_HEADER
 """Bytes in front of what is received, so that a frame header and its payload leave as one slice."""
 
-READ_SIZE = 64 * 1024
-"""Bytes of one receive. Larger reads gain nothing over splice, and cost memory a blocked peer."""
+READ_SIZE = 64 * 1024 - 16
+"""Bytes of one receive. More gains nothing over splice; with its frame header it is four records of TLS."""
 
 STALL_TIMEOUT = 300.0
 """Seconds for which a peer may take no byte of what waits for it before its stream is aborted: far
 longer than a laptop's nap on a train, short enough that abandoned connections do not pile up."""
 
 WATCH_INTERVAL = 1.0
-"""Seconds between looks at the connections that wait. A descriptor that nobody reads from does not
-report a reset by itself."""
+"""Seconds between looks at the connections that wait: a descriptor that is not read reports no reset."""
 
 FLUSH_TIMEOUT = 5.0
 """Seconds a reset waits for what was sent before it, which the kernel would throw away with it."""
@@ -241,7 +240,8 @@ class Join:
         if not self.stream.send_buffered(count):
             self._stop_reading()
         elif self._greedy:
-            self._pump.loop.call_soon(self._readable)
+            if holds(self.sock):
+                self._pump.loop.call_soon(self._readable)
         elif count == READ_SIZE and self.stream.splices:
             self._bulk = True
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tunnelkit.net.ready import readable, writable
 
-__all__ = ["AnySocket", "hard_close", "receive", "send_all", "tune", "unsent"]
+__all__ = ["AnySocket", "farewell", "hard_close", "holds", "receive", "send_all", "tune", "unsent"]
 
 
 class AnySocket(Protocol):
@@ -19,7 +19,7 @@ class AnySocket(Protocol):
 
     After a short or blocked ``send`` the caller sends the rest, the same bytes first. A class with a
     true ``greedy`` attribute may hold received bytes that its descriptor does not report: read it
-    until BlockingIOError.
+    again for as long as it :func:`holds` any.
     """
 
     def fileno(self) -> int: ...
@@ -32,6 +32,11 @@ class AnySocket(Protocol):
     def getsockname(self) -> object: ...
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
     def getsockopt(self, level: int, option: int, /) -> int: ...
+
+
+def holds(sock: AnySocket) -> bool:
+    """Whether a greedy ``sock`` has something that its descriptor does not report."""
+    return bool(sock.pending())  # type: ignore[attr-defined]  # which those have
 
 
 def tune(sock: socket.socket) -> None:
@@ -84,6 +89,14 @@ else:
     def unsent(sock: AnySocket) -> int:  # noqa: ARG001
         """Not known on this platform."""
         return 0
+
+
+def farewell(sock: AnySocket) -> None:
+    """Close after all has been sent: under TLS that takes a close_notify, if there is room for it now."""
+    if getattr(sock, "greedy", False):
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+    sock.close()
 
 
 _NO_LINGER = struct.pack("ii", 1, 0)

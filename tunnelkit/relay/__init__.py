@@ -2,6 +2,7 @@
 
 from tunnelkit.relay.auth import AnyToken, Authorizer, Identity, Rights, TokenList
 from tunnelkit.relay.limits import Limits
+from tunnelkit.relay.secured import RelayTls
 from tunnelkit.relay.server import Relay, RelaySsh
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Limits",
     "Relay",
     "RelaySsh",
+    "RelayTls",
     "Rights",
     "TokenList",
 ]

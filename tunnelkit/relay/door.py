@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tunnelkit import errors
 from tunnelkit._version import __version__
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.sockets import AnySocket, send_all
+from tunnelkit.net.sockets import AnySocket, farewell, send_all
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import Authorizer, Identity, bearer
 from tunnelkit.relay.egress import Egress
@@ -77,7 +77,7 @@ class Door:
             pass  # it has gone
         finally:
             if not accepted:
-                sock.close()
+                farewell(sock)
 
     async def _answer(self, sock: AnySocket, head: RequestHead, raw: bytes, rest: bytes) -> bool:
         token = bearer(head.get(b"authorization"))

@@ -10,10 +10,15 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.sockets import hard_close
+from tunnelkit.net.sockets import AnySocket, hard_close
+from tunnelkit.relay.registry import RelayTunnel
+
+if TYPE_CHECKING:
+    from tunnelkit.net.tls_server import Handshakes
 
 __all__ = ["Front"]
 
@@ -31,23 +36,39 @@ TLS_ALERT = bytes((21, 3, 3, 0, 2, 2, 40))
 FIRST_READ = 16 * 1024
 """Bytes of the first receive; a head or a hello fits, and the rest comes to whoever takes over."""
 
-Protocol = Callable[[socket.socket, tuple[Any, ...], bytes], None]
+Ssh = Callable[[socket.socket, tuple[Any, ...], bytes], None]
 """Takes a connection over, with its address and what has been received of it."""
 
 
-class Front:
-    """Tells protocols apart. ``ssh`` is None where the relay does not speak it."""
+class Http(Protocol):
+    """As :data:`Ssh`, also after a handshake; on a tunnel's own port, ``tunnel`` is set."""
 
-    def __init__(self, pump: Pump, *, patience: float, http: Protocol, ssh: Protocol | None) -> None:
+    def __call__(
+        self,
+        sock: AnySocket,
+        address: tuple[Any, ...],
+        received: bytes = b"",
+        tunnel: RelayTunnel | None = None,
+    ) -> None: ...
+
+
+class Front:
+    """Tells protocols apart. ``tls`` and ``ssh`` are None where the relay does not speak them."""
+
+    ssh: Ssh | None = None
+
+    def __init__(self, pump: Pump, *, patience: float, http: Http, tls: Handshakes | None) -> None:
         self._pump = pump
         self._patience = patience
         self._http = http
-        self._ssh = ssh
+        self._tls = tls
         self._waiting: dict[_Arrival, float] = {}
 
-    def accept(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
-        """Somebody has come."""
-        arrival = _Arrival(self, sock, address)
+    def accept(
+        self, sock: socket.socket, address: tuple[Any, ...], tunnel: RelayTunnel | None = None
+    ) -> None:
+        """Somebody has come; on a tunnel's own port, where there is no SSH, ``tunnel`` is set."""
+        arrival = _Arrival(self, sock, address, tunnel)
         self._waiting[arrival] = self._pump.loop.time() + self._patience
         self._pump.poller.add_reader(sock.fileno(), arrival.readable)
 
@@ -64,16 +85,24 @@ class Front:
             arrival.sock.close()
             return
         data = arrival.data + bytes(self._pump.area[:count])
-        if self._ssh is not None and len(data) < len(SSH_GREETING) and SSH_GREETING.startswith(data):
+        ssh = self.ssh if arrival.tunnel is None else None
+        if ssh is not None and len(data) < len(SSH_GREETING) and SSH_GREETING.startswith(data):
             arrival.data = data  # SEARCH begins with an S, too
             return
         self._release(arrival)
         if data[0] == TLS_HANDSHAKE:
-            self._no_tls(arrival)
-        elif self._ssh is not None and data.startswith(SSH_GREETING):
-            self._ssh(arrival.sock, arrival.address, data)
+            self._secure(arrival, data)
+        elif ssh is not None and data.startswith(SSH_GREETING):
+            ssh(arrival.sock, arrival.address, data)
         else:
-            self._http(arrival.sock, arrival.address, data)
+            self._http(arrival.sock, arrival.address, data, arrival.tunnel)
+
+    def _secure(self, arrival: _Arrival, data: bytes) -> None:
+        if self._tls is None:
+            self._no_tls(arrival)
+        else:
+            then = partial(self._http, address=arrival.address, tunnel=arrival.tunnel)
+            self._tls.accept(arrival.sock, arrival.address, data, then)
 
     def _no_tls(self, arrival: _Arrival) -> None:
         log.info("%s speaks TLS, and there is none here", arrival.address[0])
@@ -89,6 +118,8 @@ class Front:
 
     def tick(self, now: float) -> None:
         """End those who have been silent for too long; called every second."""
+        if self._tls is not None:
+            self._tls.tick(now)
         while self._waiting:
             arrival, deadline = next(iter(self._waiting.items()))
             if deadline > now:
@@ -98,6 +129,8 @@ class Front:
 
     def close(self) -> None:
         """End all who have not said what they are."""
+        if self._tls is not None:
+            self._tls.close()
         for arrival in list(self._waiting):
             self._release(arrival)
             hard_close(arrival.sock)
@@ -106,12 +139,15 @@ class Front:
 class _Arrival:
     """A connection that has not said enough yet."""
 
-    __slots__ = ("_front", "address", "data", "sock")
+    __slots__ = ("_front", "address", "data", "sock", "tunnel")
 
-    def __init__(self, front: Front, sock: socket.socket, address: tuple[Any, ...]) -> None:
+    def __init__(
+        self, front: Front, sock: socket.socket, address: tuple[Any, ...], tunnel: RelayTunnel | None
+    ) -> None:
         self.sock = sock
         self.address = address
         self.data = b""
+        self.tunnel = tunnel
         self._front = front
 
     def readable(self) -> None:

@@ -146,6 +146,8 @@ class Upstream:
         keep = visitor.answered(delimited=delimited)
         chunked = framing is Framing.CHUNKED and not self._unchunk
         out = build_response(head, keep_alive=keep, visitor_version=visitor.head.version, chunked=chunked)
+        if visitor.scheme == "https" and self._ingress.secured is not None:
+            out = self._ingress.secured.with_hsts(out)
         rest = len(data) - end
         if head.status in (400, 403) and not self._tunnel.host_header and not self._tunnel.hinted:
             if rest:

@@ -6,14 +6,13 @@ waits is bounded: one buffer each way, then TCP's window does the rest.
 
 from __future__ import annotations
 
-import socket
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tunnelkit.errors import LimitError, TunnelkitError
 from tunnelkit.net.http_connection import HttpConnection
 from tunnelkit.net.pump import READ_SIZE
-from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.sockets import AnySocket, farewell
 from tunnelkit.net.stream import Stream
 from tunnelkit.relay.http_upstream import Upstream
 from tunnelkit.relay.pages import error_page
@@ -56,6 +55,7 @@ class HttpVisitor(HttpConnection):
     """See the module. ``address`` is the visitor's; ``tunnel`` is set on a tunnel's own port."""
 
     __slots__ = (
+        "_admitted",
         "_buffer",
         "_fixed",
         "_forwarded",
@@ -96,6 +96,7 @@ class HttpVisitor(HttpConnection):
         self._fixed = tunnel
         self._tunnel: RelayTunnel | None = None
         self._host = b""  # the Host that led to _tunnel
+        self._admitted: bytes | None = None  # the last Host that may be asked for this way
         self._previous: RequestHead | None = None  # browsers say much the same each time
         self._probe = probe
         self._forwarded = b""
@@ -174,6 +175,12 @@ class HttpVisitor(HttpConnection):
         ingress.head_done(self)
         self._buffer = b""
         self._retried = False
+        if ingress.secured is not None and head.host != self._admitted:
+            agent = self._fixed is None and ingress.is_agent(head)
+            if page := ingress.secured.turned_away(self._sock, self.address[0], head, agent=agent):
+                self._refuse(page)
+                return
+            self._admitted = None if agent else head.host
         rest = data[end:]
         tunnel = self._fixed or (self._tunnel if head.host == self._host else None)
         if tunnel is not None and not tunnel.closed:
@@ -189,6 +196,11 @@ class HttpVisitor(HttpConnection):
         """The public address that the visitor came to."""
         host, port = self._sock.getsockname()[:2]  # type: ignore[index]  # never AF_UNIX
         return host, port
+
+    @property
+    def scheme(self) -> str:
+        """What the visitor's URL begins with."""
+        return "https" if self._greedy else "http"
 
     @property
     def _closed(self) -> bool:
@@ -219,7 +231,7 @@ class HttpVisitor(HttpConnection):
     def _begin(self, head: RequestHead, rest: bytes, tunnel: RelayTunnel) -> None:
         """Pass a request on, with what of its body has come."""
         if head.host != self._forwarded_host:
-            self._forwarded = forwarded_block(self.address[0], self.address[1], "http", head.host)
+            self._forwarded = forwarded_block(self.address[0], self.address[1], self.scheme, head.host)
             self._forwarded_host = head.host
         host = tunnel.host_header or head.host or tunnel.host.encode()
         data = build_request(head, host=host, forwarded=self._forwarded)
@@ -420,18 +432,19 @@ class HttpVisitor(HttpConnection):
 
     def _linger(self) -> None:
         """Close; if the visitor may still be sending, let it see the answer first."""
-        if self._state is _State.WAIT and self.request_done and not (self._buffer or self.head.keep_alive):
+        quiet = (
+            self._state is _State.WAIT and self.request_done and not (self._buffer or self.head.keep_alive)
+        )
+        if quiet and not self._greedy:
             self._shut()
             return
         self._state = _State.LINGER
         self._left = LINGER_BYTES
+        self._ingress.linger_started(self)
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self._end_sending(self._read)
         except OSError:
             self.abort()
-            return
-        self._ingress.linger_started(self)
-        self._read()
 
     def _detach(self) -> None:
         self._release()
@@ -441,7 +454,7 @@ class HttpVisitor(HttpConnection):
     def _shut(self) -> None:
         if self._state is not _State.CLOSED:
             self._detach()
-            self._sock.close()
+            farewell(self._sock)
 
     def abort(self) -> None:
         """End at once: the visitor sees that what it has is not all there is."""

@@ -17,6 +17,7 @@ from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.http_visitor import HttpVisitor
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.registry import Away, Registry, RelayTunnel
+from tunnelkit.relay.secured import Secured
 from tunnelkit.relay.sessions import SessionStream
 from tunnelkit.wire.http_head import RequestHead
 from tunnelkit.wire.messages import CHANNEL_PATH, CONTROL_PATH, EGRESS_PATH, Notice, Open
@@ -48,7 +49,7 @@ class AgentDoor(Protocol):
 class HttpIngress:
     """See the module. ``domain`` is the relay's own, under which tunnels have their names."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, each by its name
         self,
         pump: Pump,
         registry: Registry,
@@ -58,11 +59,13 @@ class HttpIngress:
         door: AgentDoor,
         probes: dict[Any, str],
         startup_grace: float,
+        secured: Secured | None = None,
     ) -> None:
         self.pump = pump
         self.limits = limits
         self.tasks = Tasks("http ingress")
         self.draining = False
+        self.secured = secured
         self.heads: dict[HttpVisitor, float] = {}
         self._idle: dict[HttpVisitor, float] = {}
         self._responses: dict[HttpVisitor, float] = {}

@@ -50,6 +50,9 @@ class Limits:
     head_timeout: float = 10.0
     """A visitor sends a whole request head within this."""
 
+    handshake_timeout: float = 10.0
+    """A TLS handshake is done within this: three round trips, and lost packets on the way."""
+
     idle_timeout: float = 75.0
     """A kept-alive visitor connection without a request is closed after this."""
 

@@ -24,6 +24,7 @@ from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
 from tunnelkit.relay.probe import Prober
 from tunnelkit.relay.registry import MemoryRegistry, Registry
+from tunnelkit.relay.secured import RelayTls, Secured
 from tunnelkit.relay.sessions import Session
 from tunnelkit.relay.tunnels import Public, Tunnels, Ways
 from tunnelkit.transport.exit import ExitDialer, ExitService
@@ -31,6 +32,7 @@ from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
 
 if TYPE_CHECKING:
+    from tunnelkit.net.tls_server import Certificates, Handshakes
     from tunnelkit.relay.ssh_door import SshDoor
 
 __all__ = ["Relay", "RelaySsh"]
@@ -68,14 +70,15 @@ class Relay:
     gets a port of its own. ``tcp_ports``: the range for TCP tunnels; None: any free port.
     ``tokens``: who may open tunnels; ``anyone=True`` lets everybody, which has to be said on any but
     a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
-    tunnels as well as tokens. ``exit_dialer``: by what agents' proxies may leave from the relay's own
-    addresses, made when the relay starts; None: they may not. ``splice``: False moves all bytes through
-    user space.
+    tunnels as well as tokens. ``tls``: the certificates; without it visitors and agents come in plain,
+    with it HTTP tunnels are ``https://``. ``exit_dialer``: by what agents' proxies may leave from the
+    relay's own addresses, made when the relay starts; None: they may not. ``splice``: False moves all
+    bytes through user space.
     ``startup_grace``: seconds in which visitors of a name that no agent has claimed yet are told to try
     again soon (503), for the relay may have been restarted; after that there is no such tunnel (404).
 
-    Raises AuthMissingError, AddressInUseError, InvalidError and what ``exit_dialer`` raises when it
-    starts.
+    Raises AuthMissingError, AddressInUseError, CertificateFileError, InvalidError and what ``exit_dialer``
+    raises when it starts.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
@@ -88,6 +91,7 @@ class Relay:
         anyone: bool = False,
         limits: Limits | None = None,
         ssh: RelaySsh | None = None,
+        tls: RelayTls | None = None,
         exit_dialer: Callable[[], ExitDialer] | None = None,
         splice: bool | None = None,
         startup_grace: float = STARTUP_GRACE,
@@ -97,6 +101,9 @@ class Relay:
         self._listen = [parse_listen(a) for a in ([listen] if isinstance(listen, str) else listen)]
         self._tcp_ports = tcp_ports
         self._ssh = ssh
+        self._tls = tls
+        self.certificates: Certificates | None = None
+        """What TLS clients are shown, once the relay runs."""
         self._ssh_listen = [parse_listen(address) for address in ssh.listen] if ssh is not None else []
         self._authorizer = self._authority(tokens, anyone)
         self._exit_dialer = exit_dialer
@@ -151,12 +158,15 @@ class Relay:
     async def start(self) -> Self:
         """Listen. Returns when visitors can come."""
         loop = asyncio.get_running_loop()
+        self._read_certificates()
         dialer = self._lent = None if self._exit_dialer is None else self._exit_dialer()
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
         service = None if dialer is None else ExitService(self._pump, dialer, owner="egress")
         self._egress = Egress(self._pump, self._registry, self.limits, service)
         self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone, self._egress)
+        secured = Secured(self._tls, lambda: self._listeners[0].port) if self._tls is not None else None
+        handshakes = self._handshakes()
         self._http = HttpIngress(
             self._pump,
             self._registry,
@@ -165,22 +175,17 @@ class Relay:
             door=self._door,
             probes=prober.expected,
             startup_grace=self._startup_grace,
+            secured=secured,
+        )
+        self._front = Front(
+            self._pump, patience=self.limits.head_timeout, http=self._http.accept, tls=handshakes
         )
         self._tcp = TcpIngress(self._pump, probes=prober.expected)
-        first = self._listen[0]
-        public = Public(
-            {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host),
-            self.domain,
-            self._tcp_ports,
-            first.host,
-            lambda: self._listeners[0].address,
-            self._make_room,
-        )
         self._tunnels = self._door.tunnels = Tunnels(
             self._pump,
             self._registry,
             self.limits,
-            public,
+            self._public(secured),
             Ways(self._http, self._tcp, self._egress),
             prober,
         )
@@ -196,6 +201,35 @@ class Relay:
         self._running = True
         self._tasks.spawn(self._clock(), "clock")
         return self
+
+    def _read_certificates(self) -> None:
+        if self._tls is not None:
+            # Only here: what reads certificates takes a while to import.
+            from tunnelkit.net.tls_server import Certificates
+
+            self.certificates = Certificates(self._tls.certificates)
+
+    def _handshakes(self) -> Handshakes | None:
+        if self.certificates is None:
+            return None
+        from tunnelkit.net.tls_server import Handshakes
+
+        return Handshakes(self._pump, self.certificates, patience=self.limits.handshake_timeout)
+
+    def _public(self, secured: Secured | None) -> Public:
+        """Where visitors reach this relay."""
+        first = self._listen[0]
+        return Public(
+            {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(first.host, first.host),
+            self.domain,
+            self._tcp_ports,
+            first.host,
+            lambda: self._listeners[0].address,
+            self._make_room,
+            self._front if secured is not None else None,
+            "http" if secured is None else "https",
+            secured is None or secured.plain_http,
+        )
 
     def _open_ssh(self) -> None:
         if self._ssh is None:
@@ -225,8 +259,7 @@ class Relay:
         )
 
     def _open_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
-        ssh = self._ssh_door.accept if self._ssh_door is not None else None
-        self._front = Front(self._pump, patience=self.limits.head_timeout, http=self._http.accept, ssh=ssh)
+        ssh = self._front.ssh = self._ssh_door.accept if self._ssh_door is not None else None
         for address in self._listen:
             sock = bind(address.host, address.port)
             self._listeners.append(Listener(loop, sock, self._front.accept, on_exhausted=self._make_room))
@@ -264,7 +297,8 @@ class Relay:
         """What an agent on this machine gives as ``relay``."""
         host, port = self._listeners[0].address[:2]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "ws" if self._tls is None else "wss"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def _clock(self) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import Literal
 
 from tunnelkit.errors import (
     AddressInUseError,
@@ -24,6 +25,7 @@ from tunnelkit.errors import (
 from tunnelkit.net.listen import Listener, OnAccept, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.relay.egress import Egress
+from tunnelkit.relay.front import Front
 from tunnelkit.relay.ingress_http import HttpIngress
 from tunnelkit.relay.ingress_tcp import TcpIngress
 from tunnelkit.relay.limits import Limits
@@ -60,6 +62,11 @@ class Public:
     """Where the relay's first listener is."""
     make_room: Callable[[], None]
     """Called when a listener finds no descriptor left."""
+    front: Front | None = None
+    """Where visitors of a port of an HTTP tunnel's own come in; None: they speak nothing but HTTP."""
+    scheme: Literal["http", "https"] = "http"
+    plain: bool = True
+    """Whether HTTP tunnels can be visited without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,15 @@ class Tunnels:
             warnings = (f"{tunnel.host} does not resolve here: visitors need a DNS record for {wildcard}",)
         if not tunnel.closed:
             session.send(
-                messages.Tunnel(message.id, tunnel.url, tunnel.host, tunnel.port, _name(tunnel), warnings)
+                messages.Tunnel(
+                    message.id,
+                    tunnel.url,
+                    tunnel.host,
+                    tunnel.port,
+                    _name(tunnel),
+                    warnings,
+                    tunnel.port if self.public.plain or tunnel.key[0] == "tcp" else 0,
+                )
             )
             for code, what in self._notices(tunnel, message):
                 session.send(messages.Notice(message.id, code, what))
@@ -166,12 +181,12 @@ class Tunnels:
         _, port = self._main_address()
         tunnel.host, tunnel.port = f"{name}.{self.public.domain}", port
         if not self.public.domain:
-            tunnel.listener = self._listener(
-                bind(self.public.bind, 0), partial(self._http.accept, tunnel=tunnel)
-            )
+            accept = self.public.front.accept if self.public.front is not None else self._http.accept
+            tunnel.listener = self._listener(bind(self.public.bind, 0), partial(accept, tunnel=tunnel))
             tunnel.host, tunnel.port = self.public.host, tunnel.listener.port
-        where = tunnel.host if tunnel.port == 80 else f"{tunnel.host}:{tunnel.port}"
-        tunnel.url = f"http://{where}"
+        scheme = self.public.scheme
+        usual = tunnel.port == (443 if scheme == "https" else 80)
+        tunnel.url = f"{scheme}://{tunnel.host if usual else f'{tunnel.host}:{tunnel.port}'}"
         return tunnel
 
     async def _open_exit(self, session: Session, message: messages.Request) -> RelayTunnel:

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.sockets import AnySocket
+from tunnelkit.net.sockets import AnySocket, holds
 
 __all__ = ["SshSocket"]
 
@@ -74,7 +74,7 @@ class SshSocket(asyncio.Transport):
             self._end(None)
             return
         self._protocol.data_received(bytes(self._pump.area[:count]))
-        if self._greedy:
+        if self._greedy and holds(self._sock):
             self._loop.call_soon(self._readable)
 
     # --- to the peer ----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ except ImportError:  # pragma: no cover - a platform without the compiled part
 
 from tunnelkit import errors
 from tunnelkit.net.pump import Pump
-from tunnelkit.net.sockets import AnySocket, receive, send_all
+from tunnelkit.net.sockets import AnySocket, holds, receive, send_all
 from tunnelkit.wire.messages import MAX_MESSAGE, PROTOCOL, Message, encode
 
 __all__ = [
@@ -228,7 +228,7 @@ class Control:
             self.drop("closed")
             return
         self._feed(bytes(self._pump.area[:count]))
-        if self._greedy:
+        if self._greedy and holds(self._sock):
             self._loop.call_soon(self._readable)
 
     def _feed(self, data: bytes) -> None:

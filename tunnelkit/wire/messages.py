@@ -125,7 +125,9 @@ class Welcome(Message, frozen=True, tag="welcome"):
 
 
 class Tunnel(Message, frozen=True, tag="tunnel"):
-    """Answers ``request``: the tunnel is up and the probe came round. ``warnings`` are for people."""
+    """Answers ``request``: the tunnel is up and the probe came round. ``warnings`` are for people.
+
+    ``plain_port``: where visitors of an ``https://`` tunnel may come without TLS, 0: nowhere."""
 
     id: int
     url: str
@@ -133,6 +135,7 @@ class Tunnel(Message, frozen=True, tag="tunnel"):
     port: int
     name: str = ""
     warnings: tuple[str, ...] = ()
+    plain_port: int = 0
 
 
 class Refused(Message, frozen=True, tag="refused"):
