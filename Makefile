@@ -22,7 +22,7 @@ demo: ## set up and run the demonstration
 
 test: lint ## every check and every test
 	@scripts/system-packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## style, types and the direction of imports
 	$(BIN)/ruff check

@@ -253,7 +253,9 @@ async def test_an_open_relay_lets_everybody_in(tmp_path: Path) -> None:
     ("rules", "good", "bad"),
     [
         ('permitlisten="app:80"', "app:80", "other:80"),
-        (f'permitlisten="{PORTS[2]}",permitlisten="a*:80"', f"{PORTS[2]}", f"{PORTS[3]}"),
+        pytest.param(
+            f'permitlisten="{PORTS[2]}",permitlisten="a*:80"', f"{PORTS[2]}", f"{PORTS[3]}", id="a port"
+        ),
         ('restrict,port-forwarding,permitlisten="*:80"', "x:80", "0"),
         ('from="127.0.0.0/8,!10.0.0.1"', "app:80", ""),
         ('expiry-time="29991231"', "app:80", ""),
