@@ -86,7 +86,7 @@ def relay_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
 
 def egress_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
     """What counts for an egress proxy: by whom it leaves, its user says, and who may use it, first."""
-    return _first_own(_CLIENTS, levels), _refused(levels, ("via", "upstream"), "egress")
+    return _first_own(_CLIENTS, levels), _refused(levels, ("via", "upstream", "access_log"), "egress")
 
 
 def exit_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:

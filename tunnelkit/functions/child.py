@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 from tunnelkit.config.handed import hand
 from tunnelkit.errors import TunnelkitError
 from tunnelkit.functions.failure import outcome_of_error, outcome_of_value, serialize
-from tunnelkit.functions.messages import WINDOW, Assembler, Kind, Outcome, Setup, new_call, pack
+from tunnelkit.functions.messages import WINDOW, Assembler, Kind, Outcome, Setup, new_call, pack, pack_spawn
 
 __all__ = ["NestedCall", "Parent", "main", "parent"]
 
@@ -87,7 +87,7 @@ class Parent:
 
     def spawn(self, key: str, arguments: bytes) -> NestedCall:
         """Have the function ``key`` called, where it belongs."""
-        return self._expect(Kind.SPAWN, new_call(), pickle.dumps((key, arguments)))
+        return self._expect(Kind.SPAWN, new_call(), pack_spawn(key, arguments))
 
     def follow(self, number: int) -> NestedCall:
         """A call that somebody else made."""

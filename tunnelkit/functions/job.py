@@ -84,6 +84,8 @@ class Job:
         """The call has ended."""
         self.state = State.DONE if outcome.kind is Kind.VALUE else State.FAILED
         self.outcome.set_result(outcome)
+        self.arguments = b""
+        self.consumed = self.closed = lambda: None
         followers, self._followers = self._followers, []
         for follower in followers:
             follower(outcome.kind, outcome.payload)

@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["HEADER", "MAX_PAYLOAD", "WINDOW", "Assembler", "Kind", "Outcome", "Setup", "new_call", "pack"]
+__all__ = [
+    "HEADER",
+    "MAX_PAYLOAD",
+    "WINDOW",
+    "Assembler",
+    "Kind",
+    "Outcome",
+    "Setup",
+    "new_call",
+    "pack",
+    "pack_spawn",
+    "unpack_spawn",
+]
 
 HEADER = struct.Struct(">BQQ")
 
@@ -99,6 +111,18 @@ def new_call() -> int:
 def dump(value: Any) -> bytes:
     """A pickle of plain values; functions and classes of the program go by cloudpickle."""
     return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+def pack_spawn(key: str, arguments: bytes) -> bytes:
+    """The payload of a SPAWN."""
+    name = key.encode()
+    return len(name).to_bytes(4, "big") + name + arguments
+
+
+def unpack_spawn(payload: bytes) -> tuple[str, bytes]:
+    """What :func:`pack_spawn` was given. No pickle: the program reads it before anybody wants a result."""
+    end = 4 + int.from_bytes(payload[:4], "big")
+    return payload[4:end].decode(errors="replace"), payload[end:]
 
 
 class Assembler:

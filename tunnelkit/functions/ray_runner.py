@@ -264,8 +264,9 @@ class RayRunner:
         elif kind is Kind.ITEM:
             self.user.item(self, payload)
         elif kind in (Kind.BLOCKED, Kind.UNBLOCKED):
-            self.waiting = kind is Kind.BLOCKED
-            self.user.blocked(self, self.waiting)
+            if self.waiting is not (kind is Kind.BLOCKED):  # said once: a place is lent and taken back once
+                self.waiting = kind is Kind.BLOCKED
+                self.user.blocked(self, self.waiting)
         elif kind not in (Kind.VALUE, Kind.ERROR):
             self.user.nested(self, kind, call, payload)
         elif call == self.call and self._result is not None and not self._result.done():

@@ -333,8 +333,9 @@ class Runner:
             if call == self.call:
                 self.user.item(self, payload)
         elif kind in (Kind.BLOCKED, Kind.UNBLOCKED):
-            self.waiting = kind is Kind.BLOCKED
-            self.user.blocked(self, self.waiting)
+            if self.waiting is not (kind is Kind.BLOCKED):  # said once: a place is lent and taken back once
+                self.waiting = kind is Kind.BLOCKED
+                self.user.blocked(self, self.waiting)
         else:
             self.user.nested(self, kind, call, payload)
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
+from collections import deque
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
-from tunnelkit.errors import CallCancelledError, FunctionTimeoutError, NotFoundError, TunnelkitError
+from tunnelkit.errors import (
+    CallCancelledError,
+    FunctionTimeoutError,
+    InvalidError,
+    NotFoundError,
+    TunnelkitError,
+)
 from tunnelkit.functions.failure import outcome_of_error
 from tunnelkit.functions.job import Follower, Job, State
-from tunnelkit.functions.messages import Kind, Outcome
+from tunnelkit.functions.messages import Kind, Outcome, unpack_spawn
 from tunnelkit.functions.places import Places
 from tunnelkit.functions.runner import Process
 from tunnelkit.functions.spec import Spec
@@ -21,7 +28,10 @@ from tunnelkit.net.tasks import Tasks
 __all__ = ["Scheduler"]
 
 KEPT: Final = 1000
-"""Ended calls that functions have made and that others may still ask for, the latest ones."""
+"""Ended calls that a function may still ask for when nobody else holds them, the latest ones."""
+
+KEPT_BYTES: Final = 64 << 20
+"""Bytes that the results of those may have together. One more call is kept than fits."""
 
 log = logging.getLogger("tunnelkit")
 
@@ -44,7 +54,10 @@ class Scheduler:
         self._places = Places(places)
         self._warm = Warm(places, self, start)
         self._jobs: dict[int, Job] = {}
-        self._ended: dict[int, Job] = {}
+        self._known: WeakValueDictionary[int, Job] = WeakValueDictionary()
+        """All calls that run, that the program holds, or that are kept."""
+        self._kept: deque[Job] = deque()
+        self._kept_bytes = 0
         self._serving: dict[int, asyncio.Task[Outcome]] = {}
         self._running: dict[Process, Job] = {}
         self._made: dict[Process, dict[int, Follower]] = {}
@@ -55,7 +68,7 @@ class Scheduler:
 
     def submit(self, job: Job) -> None:
         """Have ``job`` run as soon as there is a place."""
-        self._jobs[job.number] = job
+        self._jobs[job.number] = self._known[job.number] = job
         serving = self._tasks.spawn(self._serve(job), job.spec.name)
         self._serving[job.number] = serving
         serving.add_done_callback(lambda task: self._settle(job, task))
@@ -63,7 +76,7 @@ class Scheduler:
 
     def find(self, number: int) -> Job:
         """A call that was made before. Raises NotFoundError."""
-        job = self._jobs.get(number) or self._ended.get(number)
+        job = self._known.get(number)
         if job is None:
             raise NotFoundError("That call is not known any more", hint="Ask for its result sooner")
         return job
@@ -86,10 +99,11 @@ class Scheduler:
         else:
             outcome = serving.result()
         del self._serving[job.number], self._jobs[job.number]
-        self._ended[job.number] = job
-        if len(self._ended) > KEPT:
-            del self._ended[next(iter(self._ended))]
         job.settle(outcome)
+        self._kept.append(job)
+        self._kept_bytes += len(outcome.payload)
+        while len(self._kept) > 1 and (len(self._kept) > KEPT or self._kept_bytes > KEPT_BYTES):
+            self._kept_bytes -= len(self._kept.popleft().outcome.result().payload)
         self._on_change(job)
 
     async def _attempts(self, job: Job) -> Outcome:
@@ -155,10 +169,12 @@ class Scheduler:
             job.consumed() if kind is Kind.MORE else job.closed()
 
     def _spawn(self, runner: Process, call: int, payload: bytes) -> None:
-        key, arguments = pickle.loads(payload)
+        key, arguments = unpack_spawn(payload)
         try:
+            if call in self._known:
+                raise InvalidError("A call by that number has been made already")
             spec = self._find(key)
-        except NotFoundError as error:
+        except TunnelkitError as error:
             runner.send(Kind.ERROR, call, outcome_of_error(error, text="").payload)
             return
         self.submit(Job(spec, arguments, call))
