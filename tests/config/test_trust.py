@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tunnelkit.config import AgentSettings, Masked, load_agent, load_relay, load_zone
+from tunnelkit.config import (
+    AgentSettings,
+    Masked,
+    load_agent,
+    load_egress,
+    load_exit,
+    load_relay,
+    load_zone,
+)
 from tunnelkit.errors import AuthError, InvalidError
 
 NOTHING: Mapping[str, str] = {}
@@ -189,3 +197,40 @@ def test_nor_are_the_keys_that_may_log_in(here: Path, mine: Path) -> None:
         load_relay(environ=NOTHING)
     write(here, "[serve]", "open = true")
     assert not load_relay(environ=NOTHING).open
+
+
+# --- egress ---------------------------------------------------------------------------------------
+
+
+def test_who_may_use_my_proxy_is_not_up_to_a_file_found_here(here: Path, mine: Path) -> None:
+    write(here, "[egress]", "open = true", 'client = "192.0.2.0/24"', 'source_ip = "127.0.0.2"')
+    assert load_egress(environ=NOTHING).open
+    write(mine, "[egress]", 'client = "127.0.0.0/8"')
+    settings = load_egress(environ=NOTHING)
+    assert (settings.open, settings.client) == (False, ("127.0.0.0/8",))
+    assert settings.source_ip == ("127.0.0.2",)
+    settings = load_egress(environ={"TUNNELKIT_EGRESS_CLIENT": "127.0.0.1"})
+    assert (settings.open, settings.client) == (False, ("127.0.0.1",))
+
+
+def test_nor_is_where_others_may_go_by_my_exit(here: Path, mine: Path) -> None:
+    write(here, "[exit]", 'rules = ["allow *"]', 'zone = "eu"')
+    assert load_exit(environ=NOTHING).rules == ("allow *",)
+    write(mine, "[exit]", 'rules = ["deny *"]')
+    settings = load_exit(environ=NOTHING)
+    assert (settings.rules, settings.zone) == (("deny *",), "eu")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['via = "wss://relay.test"', 'upstream = "socks5://192.0.2.1:1080"', 'access_log = "/root/.profile"'],
+)
+def test_nor_is_what_my_proxy_hands_its_connections_to(here: Path, mine: Path, line: str) -> None:
+    name = line.split()[0]
+    write(here, "[egress]", line)
+    with pytest.raises(AuthError, match=rf"toml:2: egress.{name}: ") as caught:
+        load_egress(environ=NOTHING)
+    assert f"TUNNELKIT_EGRESS_{name.upper()}" in caught.value.hint
+    write(here)
+    write(mine, "[egress]", line)
+    load_egress(environ=NOTHING)
