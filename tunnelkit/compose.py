@@ -53,6 +53,7 @@ def make_relay(settings: RelaySettings, *, splice: bool | None = None) -> Relay:
         tokens=TokenList(dict(map(_rights, settings.token))) if settings.token else (),
         anyone=settings.open,
         exit_dialer=lent,
+        proxy_protocol_from=settings.proxy_protocol_from,
         ssh=_ssh(settings),
         tls=_tls(settings),
         limits=Limits(

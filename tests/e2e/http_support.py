@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -375,6 +375,7 @@ async def tunnelled(
     splice: bool | None = None,
     host_header: str = "",
     startup_grace: float = 0.0,
+    proxy_protocol_from: Sequence[str] = (),
 ) -> AsyncIterator[Site]:
     """An HTTP tunnel to ``target``, as if its relay had run for long.
 
@@ -387,7 +388,12 @@ async def tunnelled(
     port = target if isinstance(target, int) else target.port
     async with (
         Relay(
-            listen="127.0.0.1:0", domain=domain, limits=limits, splice=splice, startup_grace=startup_grace
+            listen="127.0.0.1:0",
+            domain=domain,
+            limits=limits,
+            splice=splice,
+            startup_grace=startup_grace,
+            proxy_protocol_from=proxy_protocol_from,
         ) as relay,
         Agent(relay.url, splice=splice, identity="agent", on_event=events.append) as agent,
     ):

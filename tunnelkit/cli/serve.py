@@ -92,6 +92,13 @@ class _EgressRules(RulesInOrder):
     help="With TLS: tell browsers to come with it only, for this long. [default: 0, not told]",
 )
 @click.option(
+    "--proxy-protocol-from",
+    multiple=True,
+    metavar="CIDR",
+    help="A load balancer's address or network: connections from there have to begin with a PROXY protocol"
+    " header, version 1 or 2. Several times for several.",
+)
+@click.option(
     "--egress-source-ip",
     multiple=True,
     metavar="ADDRESS",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tunnelkit.config.masked import NO_SECRET, Masked
 from tunnelkit.errors import AuthMissingError, InvalidError
 from tunnelkit.wire.address import ip_address, parse_listen, parse_port_range, split_host, tunnel_name
+from tunnelkit.wire.networks import Networks
 from tunnelkit.wire.relay_url import RelayUrl
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "listen",
     "log_file",
     "name",
+    "networks",
     "path",
     "positive",
     "rate",
@@ -255,6 +257,13 @@ def clients(value: object) -> tuple[str, ...]:
         return texts(value)
     except InvalidError:
         raise AuthMissingError("There is no client address", hint="Give addresses or CIDRs") from None
+
+
+def networks(value: object) -> tuple[str, ...]:
+    """an address or a CIDR, or a list; in a variable, separated by commas or spaces"""
+    several = texts(value)
+    Networks(several)
+    return several
 
 
 def rules(value: object) -> tuple[str, ...]:

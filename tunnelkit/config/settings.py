@@ -109,6 +109,9 @@ class RelaySettings:
     hsts: Annotated[int, readers.whole_seconds] = 0
     """Seconds for which browsers are told to come with TLS only (RFC 6797). 0: they are not told."""
 
+    proxy_protocol_from: Annotated[tuple[str, ...], readers.networks] = ()
+    """Load balancers: connections from these addresses and networks begin with a PROXY protocol header."""
+
     grace: Annotated[float, readers.seconds] = 30.0
     """How long running streams may go on once the relay is told to stop."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import itertools
 import secrets
 from collections import Counter
@@ -14,8 +13,7 @@ from dataclasses import dataclass, field
 
 from tunnelkit.egress.password import PasswordHash, hash_password, is_password
 from tunnelkit.errors import AuthMissingError, InvalidError, UserLimitError
-from tunnelkit.wire.address import ip_address
-from tunnelkit.wire.address_class import IpNetwork, plain
+from tunnelkit.wire.networks import Networks
 
 __all__ = ["ClientAddresses", "Quota", "User", "UserLimits", "Users", "hash_password", "parse_users"]
 
@@ -149,23 +147,14 @@ class Users:
         return hmac.digest(self._key, text.encode(errors="surrogateescape"), "sha256")
 
 
-class ClientAddresses:
+class ClientAddresses(Networks):
     """The networks that clients may come from."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         """Addresses and CIDRs, at least one. :class:`AuthMissingError`, :class:`InvalidError`."""
-        self._networks: list[IpNetwork] = []
-        for text in networks:
-            try:
-                self._networks.append(ipaddress.ip_network(text.strip()))
-            except ValueError as error:
-                raise InvalidError(f"Not the network of a client: {error}"[:200]) from error
-        if not self._networks:
+        super().__init__(networks, what="the network of a client")
+        if not self:
             raise AuthMissingError("No client is allowed", hint="Name the networks that clients come from")
-
-    def __contains__(self, address: str) -> bool:
-        client = ip_address(address)
-        return client is not None and any(plain(client) in network for network in self._networks)
 
 
 # --- limits -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tunnelkit.net.listen import ACCEPT_PAUSE, Listener, bind
 from tunnelkit.net.pump import Pump
 from tunnelkit.net.tasks import Tasks
 from tunnelkit.relay.auth import AnyToken, Authorizer, NoToken, TokenList
+from tunnelkit.relay.balancer import Balanced
 from tunnelkit.relay.door import Door
 from tunnelkit.relay.egress import Egress
 from tunnelkit.relay.front import Front
@@ -30,6 +31,7 @@ from tunnelkit.relay.tunnels import Public, Tunnels, Ways
 from tunnelkit.transport.exit import ExitDialer, ExitService
 from tunnelkit.transport.liveness import Liveness
 from tunnelkit.wire.address import is_loopback, parse_listen
+from tunnelkit.wire.networks import Networks
 
 if TYPE_CHECKING:
     from tunnelkit.net.tls_server import Certificates, Handshakes
@@ -72,8 +74,9 @@ class Relay:
     a loopback address. ``ssh``: whether and how SSH clients may come in; the keys it names may open
     tunnels as well as tokens. ``tls``: the certificates; without it visitors and agents come in plain,
     with it HTTP tunnels are ``https://``. ``exit_dialer``: by what agents' proxies may leave from the
-    relay's own addresses, made when the relay starts; None: they may not. ``splice``: False moves all
-    bytes through user space.
+    relay's own addresses, made when the relay starts; None: they may not. ``proxy_protocol_from``: addresses
+    and CIDRs of load balancers, whose connections begin with a PROXY protocol header. ``splice``: False
+    moves all bytes through user space.
     ``startup_grace``: seconds in which visitors of a name that no agent has claimed yet are told to try
     again soon (503), for the relay may have been restarted; after that there is no such tunnel (404).
 
@@ -93,6 +96,7 @@ class Relay:
         ssh: RelaySsh | None = None,
         tls: RelayTls | None = None,
         exit_dialer: Callable[[], ExitDialer] | None = None,
+        proxy_protocol_from: Iterable[str] = (),
         splice: bool | None = None,
         startup_grace: float = STARTUP_GRACE,
     ) -> None:
@@ -107,6 +111,7 @@ class Relay:
         self._ssh_listen = [parse_listen(address) for address in ssh.listen] if ssh is not None else []
         self._authorizer = self._authority(tokens, anyone)
         self._exit_dialer = exit_dialer
+        self._balancers = Networks(proxy_protocol_from, what="the network of a load balancer")
         self._lent: ExitDialer | None = None
         if exit_dialer is not None and isinstance(self._authorizer, AnyToken):
             self._must_be_loopback()
@@ -116,6 +121,7 @@ class Relay:
         self._listeners: list[Listener] = []
         self._ssh_listeners: list[Listener] = []
         self._front: Front
+        self._balanced: Balanced
         self._ssh_door: SshDoor | None = None
         self.ssh_fingerprint = ""
         """SHA-256 of the SSH host key once the relay runs; empty where it does not speak SSH."""
@@ -162,6 +168,9 @@ class Relay:
         dialer = self._lent = None if self._exit_dialer is None else self._exit_dialer()
         self._pump = Pump(loop, splice=self._splice, stall_timeout=self.limits.stall_timeout)
         prober = Prober(self.limits.probe_timeout)
+        self._balanced = Balanced(
+            self._pump, self._balancers, patience=self.limits.head_timeout, probes=prober.expected
+        )
         service = None if dialer is None else ExitService(self._pump, dialer, owner="egress")
         self._egress = Egress(self._pump, self._registry, self.limits, service)
         self._door = Door(self._pump, self._authorizer, self.limits, self._session_gone, self._egress)
@@ -229,6 +238,7 @@ class Relay:
             self._front if secured is not None else None,
             "http" if secured is None else "https",
             secured is None or secured.plain_http,
+            self._balanced.before,
         )
 
     def _open_ssh(self) -> None:
@@ -260,13 +270,15 @@ class Relay:
 
     def _open_listeners(self, loop: asyncio.AbstractEventLoop) -> None:
         ssh = self._front.ssh = self._ssh_door.accept if self._ssh_door is not None else None
+        accept = self._balanced.before(self._front.accept)
         for address in self._listen:
             sock = bind(address.host, address.port)
-            self._listeners.append(Listener(loop, sock, self._front.accept, on_exhausted=self._make_room))
+            self._listeners.append(Listener(loop, sock, accept, on_exhausted=self._make_room))
         for address in self._ssh_listen:
             assert ssh is not None
             sock = bind(address.host, address.port)
-            self._ssh_listeners.append(Listener(loop, sock, ssh, on_exhausted=self._make_room))
+            accept = self._balanced.before(ssh)
+            self._ssh_listeners.append(Listener(loop, sock, accept, on_exhausted=self._make_room))
         if self._lent is not None:
             for listener in (*self._listeners, *self._ssh_listeners):
                 self._lent.add_listener(*listener.address)
@@ -322,6 +334,7 @@ class Relay:
                 self._http.trim(tunnel)
         self._http.tick(now)
         self._front.tick(now)
+        self._balanced.tick(now)
 
     def _make_room(self) -> None:
         """Descriptors have run out: part with some of what only waits to be used again.
@@ -380,6 +393,7 @@ class Relay:
             stack.push_async_callback(self._http.close)
             self._stop_listening()
             self._front.close()
+            self._balanced.close()
             for session in self._sessions:
                 for tunnel in session.tunnels.values():
                     if tunnel.listener is not None:

@@ -67,6 +67,8 @@ class Public:
     scheme: Literal["http", "https"] = "http"
     plain: bool = True
     """Whether HTTP tunnels can be visited without TLS."""
+    before: Callable[[OnAccept], OnAccept] = lambda accept: accept
+    """What comes before a visitor is taken: a load balancer says who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,8 @@ class Tunnels:
         return tunnel
 
     def _listener(self, sock: socket.socket, on_accept: OnAccept) -> Listener:
-        return Listener(self._pump.loop, sock, on_accept, on_exhausted=self.public.make_room)
+        accept = self.public.before(on_accept)
+        return Listener(self._pump.loop, sock, accept, on_exhausted=self.public.make_room)
 
     async def _claim(self, tunnel: RelayTunnel) -> None:
         await self._ask_holder(tunnel)
