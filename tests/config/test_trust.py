@@ -223,7 +223,7 @@ def test_nor_is_where_others_may_go_by_my_exit(here: Path, mine: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['via = "wss://relay.test"', 'upstream = "socks5://192.0.2.1:1080"', 'access_log = "/root/.profile"'],
+    ['via = "wss://relay.test"', 'upstream = "socks5://192.0.2.1:1080"'],
 )
 def test_nor_is_what_my_proxy_hands_its_connections_to(here: Path, mine: Path, line: str) -> None:
     name = line.split()[0]
@@ -234,3 +234,22 @@ def test_nor_is_what_my_proxy_hands_its_connections_to(here: Path, mine: Path, l
     write(here)
     write(mine, "[egress]", line)
     load_egress(environ=NOTHING)
+
+
+@pytest.mark.parametrize("name", ["/tmp/log", "../log", "~/.profile", "link/log"])
+def test_its_log_is_beside_the_file_that_names_it(here: Path, mine: Path, name: str) -> None:
+    (here / "link").symlink_to("..")
+    write(here, "[egress]", f'access_log = "{name}"')
+    with pytest.raises(InvalidError, match=r"toml:2: egress.access_log: .* is not below") as caught:
+        load_egress(environ=NOTHING)
+    assert "--access-log" in caught.value.hint
+    write(here)
+    write(mine, "[egress]", f'access_log = "{name}"')
+    load_egress(environ=NOTHING)
+
+
+@pytest.mark.parametrize("name", ["off", "-", "log", "logs/egress"])
+def test_which_it_may_be(here: Path, name: str) -> None:
+    write(here, "[egress]", f'access_log = "{name}"')
+    written = load_egress(environ=NOTHING).access_log
+    assert written == (name if name in ("off", "-") else str(here / name))

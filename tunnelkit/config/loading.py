@@ -289,7 +289,7 @@ def read_value(given: Given, name: str, reader: Reader) -> Any:
 def parse_value(given: Given, name: str, reader: Reader) -> Any:
     """:func:`read_value` whose errors do not say the place."""
     value = reader(given.value)
-    if name == "token_file" and (error := trust.foreign_file(given)):
+    if error := trust.foreign_file(name, given):
         raise error
     if name in _PATHS and value not in _NO_PATHS:
         return _absolute(given.base, value)

@@ -86,7 +86,7 @@ def relay_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
 
 def egress_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
     """What counts for an egress proxy: by whom it leaves, its user says, and who may use it, first."""
-    return _first_own(_CLIENTS, levels), _refused(levels, ("via", "upstream", "access_log"), "egress")
+    return _first_own(_CLIENTS, levels), _refused(levels, ("via", "upstream"), "egress")
 
 
 def exit_levels(levels: Sequence[Level]) -> tuple[list[Level], Mistake | None]:
@@ -113,17 +113,23 @@ def _refused(levels: Sequence[Level], names: Iterable[str], command: str) -> Mis
     return None
 
 
-def foreign_file(given: Given) -> InvalidError | None:
-    """Why a file in the working directory may not name this ``token_file``: it would be sent to its relay."""
-    if given.own or given.path is None:
+def foreign_file(setting: str, given: Given) -> InvalidError | None:
+    """Why a file in the working directory may not name this file; None if it may.
+
+    A token file would be sent to its relay, a log written to.
+    """
+    option = {"token_file": "--token-file", "access_log": "--access-log"}.get(setting)
+    if option is None or given.own or given.path is None:
         return None
     home = given.path.parent.resolve()
     name = str(given.value)
+    if setting == "access_log" and name in ("-", "off"):
+        return None
     if name != "-" and (home / Path(name).expanduser()).resolve().is_relative_to(home):
         return None
     return InvalidError(
         f"{name[:200]!r} is not below {home}",
-        hint="A file in the working directory names token files beside itself only; give --token-file",
+        hint=f"A file in the working directory names files beside itself only; give {option}",
     )
 
 
