@@ -20,8 +20,9 @@ log = logging.getLogger("tunnelkit")
 WARM = 1
 """Channels opened before anybody asks: the first visitor waits for no handshake."""
 
-DIALS = 16
-"""Handshakes at once: enough to fill a long way, few enough not to look like a flood."""
+DIALS = 64
+"""Handshakes at once. Over a way of 100 ms, one over TLS takes 0.4 s: these are 160 new visitors a second, and
+fewer than a relay takes for a flood."""
 
 DIAL_TRIES = 3
 """Tries for a channel that the relay asked for; after that the relay asks again if it still wants it."""
