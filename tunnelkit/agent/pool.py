@@ -21,8 +21,8 @@ WARM = 1
 """Channels opened before anybody asks: the first visitor waits for no handshake."""
 
 DIALS = 64
-"""Handshakes at once. Over a way of 100 ms, one over TLS takes 0.4 s: these are 160 new visitors a second, and
-fewer than a relay takes for a flood."""
+"""Handshakes at once. On a way of 100 ms, one over TLS takes 0.4 s: these are 160 new visitors a second,
+and fewer than a relay takes for a flood."""
 
 DIAL_TRIES = 3
 """Tries for a channel that the relay asked for; after that the relay asks again if it still wants it."""
